@@ -1,1 +1,364 @@
-//! (in the making)
+//! Files: the calls behind segments, lock files and reports, each retried on EINTR.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+/// Who and what a file is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Stat {
+    /// The device.
+    pub dev: u64,
+    /// The inode: with the device, the file's identity while somebody holds it open.
+    pub ino: u64,
+    /// Logical size in bytes.
+    pub size: u64,
+    /// The owner.
+    pub uid: u32,
+    /// Type and permissions, as in `st_mode`.
+    pub mode: u32,
+    /// Number of names.
+    pub nlink: u64,
+}
+
+impl Stat {
+    /// Whether it is a regular file.
+    pub fn is_regular(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
+    /// (device, inode).
+    pub fn identity(&self) -> (u64, u64) {
+        (self.dev, self.ino)
+    }
+}
+
+/// Room on a mount, in bytes; [`u64::MAX`] where the mount has no limit of its own.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Free for us.
+    pub free: u64,
+    /// The whole size.
+    pub total: u64,
+}
+
+/// How to open a file.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    ReadWrite,
+    /// A new file, mode 0600, that did not exist (`O_EXCL`).
+    CreateNew,
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+// The width of the fields differs between architectures.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+fn convert(stat: rustix::fs::Stat) -> Stat {
+    Stat {
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        uid: stat.st_uid as u32,
+        mode: stat.st_mode as u32,
+        nlink: stat.st_nlink as u64,
+    }
+}
+
+/// Opens without ever following a symbolic link in the last component; close-on-exec; a FIFO does not block.
+pub fn open(path: &Path, access: Access) -> io::Result<OwnedFd> {
+    let flags = match access {
+        Access::Read => OFlags::RDONLY,
+        Access::ReadWrite => OFlags::RDWR,
+        Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+    };
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    retry(|| rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR))
+}
+
+/// Opens what process `pid` has open under the number `fd`, as a new open file description.
+pub fn open_fd_of(pid: u32, fd: i32, write: bool) -> io::Result<OwnedFd> {
+    let flags = if write { OFlags::RDWR } else { OFlags::RDONLY };
+    let path = format!("/proc/{pid}/fd/{fd}");
+    retry(|| rustix::fs::open(path.as_str(), flags | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty()))
+}
+
+/// A second open file description of the same file: locks held through the first are not held through it.
+pub fn reopen(fd: &impl AsFd, write: bool) -> io::Result<OwnedFd> {
+    open_fd_of(crate::process::getpid(), fd.as_fd().as_raw_fd(), write)
+}
+
+/// Anonymous memory with a descriptor; `label` is what `/proc` shows.
+pub fn memfd(label: &str) -> io::Result<OwnedFd> {
+    let kept: Vec<u8> = label.bytes().filter(|&byte| byte != 0).take(200).collect();
+    let label = CString::new(kept).unwrap_or_default();
+    let base = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match retry(|| rustix::fs::memfd_create(&label, base | MemfdFlags::NOEXEC_SEAL)) {
+        // Before 6.3 the kernel does not know NOEXEC_SEAL.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            retry(|| rustix::fs::memfd_create(&label, base))
+        }
+        other => other,
+    }
+}
+
+/// Reserves room for the first `len` bytes, so that no later store can fail for want of it. Signals are blocked
+/// meanwhile: an interrupted reservation would start again from the beginning.
+pub fn fallocate(fd: &impl AsFd, len: u64) -> io::Result<()> {
+    let _blocked = crate::process::SignalsBlocked::new();
+    retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, len))
+}
+
+/// Sets the logical size; reserves nothing.
+pub fn set_len(fd: &impl AsFd, len: u64) -> io::Result<()> {
+    retry(|| rustix::fs::ftruncate(fd, len))
+}
+
+/// Who and what the open file is.
+pub fn stat(fd: &impl AsFd) -> io::Result<Stat> {
+    Ok(convert(rustix::fs::fstat(fd)?))
+}
+
+/// Who and what the name stands for; a symbolic link is reported as itself.
+pub fn stat_path(path: &Path) -> io::Result<Stat> {
+    Ok(convert(rustix::fs::lstat(path)?))
+}
+
+/// Whether the open file lives on tmpfs (or hugetlbfs): memory, not a disk.
+pub fn is_memory(fd: &impl AsFd) -> io::Result<bool> {
+    const TMPFS: u64 = 0x0102_1994;
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    let kind = rustix::fs::fstatfs(fd)?.f_type as u64;
+    Ok(kind == TMPFS || kind == HUGETLBFS)
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // SAFETY: `flock` is plain data, for which zero is valid; OFD locks demand l_pid = 0.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+/// Takes the exclusive lock of this open file description, without waiting; false when another one holds it. It is
+/// released when the last duplicate of the descriptor is closed, in whatever process.
+pub fn ofd_try_lock(fd: &impl AsFd) -> io::Result<bool> {
+    let lock = whole_file(libc::F_WRLCK);
+    // SAFETY: the descriptor is borrowed for the call; the structure is a live local that the kernel only reads.
+    let done = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+    if done == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+/// Whether *another* open file description holds a lock; works on a read-only descriptor.
+pub fn ofd_is_locked(fd: &impl AsFd) -> io::Result<bool> {
+    let mut lock = whole_file(libc::F_WRLCK);
+    // SAFETY: the descriptor is borrowed for the call; the structure is a live local that the kernel fills.
+    let done = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    if done == 0 { Ok(i32::from(lock.l_type) != libc::F_UNLCK) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Room on the mount that `path` lies on.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let stat = rustix::fs::statvfs(path)?;
+    if stat.f_blocks == 0 {
+        return Ok(Space { free: u64::MAX, total: u64::MAX });
+    }
+    Ok(Space {
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+pub fn read_at(fd: &impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let part = &mut buffer[done..];
+        let count = retry(|| rustix::io::pread(fd, &mut *part, offset + done as u64))?;
+        if count == 0 {
+            break;
+        }
+        done += count;
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes` at `offset`.
+pub fn write_at(fd: &impl AsFd, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let count = retry(|| rustix::io::pwrite(fd, &bytes[done..], offset + done as u64))?;
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        done += count;
+    }
+    Ok(())
+}
+
+/// Waits until the file's content and size are on the disk.
+pub fn sync(fd: &impl AsFd) -> io::Result<()> {
+    retry(|| rustix::fs::fsync(fd))
+}
+
+/// Waits until the directory's names are on the disk.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    let fd = retry(|| {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    })?;
+    sync(&fd)
+}
+
+/// Renames; the target is replaced at one stroke.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(rustix::fs::rename(from, to)?)
+}
+
+/// Renames only if the target does not exist (EEXIST otherwise), at one stroke where the file system can.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, RenameFlags::NOREPLACE) {
+        // No renameat2 here (old kernel, some sandboxes): a second name, then without the first.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::link(from, to)?;
+            Ok(rustix::fs::unlink(from)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Removes a name.
+pub fn unlink(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::unlink(path)?)
+}
+
+/// Removes the name only if it still stands for this file; whether it did.
+pub fn unlink_if(path: &Path, identity: (u64, u64)) -> io::Result<bool> {
+    match stat_path(path) {
+        Ok(found) if found.identity() == identity => {}
+        Ok(_) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    match unlink(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the number stands for an open descriptor in this process.
+pub fn is_open(fd: i32) -> bool {
+    // SAFETY: F_GETFD takes no pointer; a closed number gives EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
+/// Random bytes from the kernel.
+pub fn random(buffer: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let part = &mut buffer[done..];
+        done += retry(|| rustix::rand::getrandom(&mut *part, rustix::rand::GetRandomFlags::empty()))?;
+    }
+    Ok(())
+}
+
+/// Something that can be waited on and rung from any thread.
+pub fn eventfd() -> io::Result<OwnedFd> {
+    let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+    Ok(rustix::event::eventfd(0, flags)?)
+}
+
+/// Rings an [`eventfd`].
+pub fn ring(eventfd: &impl AsFd) {
+    // A full counter is rung already.
+    let _ = retry(|| rustix::io::write(eventfd, &1u64.to_ne_bytes()));
+}
+
+/// Makes an [`eventfd`] silent again.
+pub fn unring(eventfd: &impl AsFd) {
+    let _ = retry(|| rustix::io::read(eventfd, &mut [0u8; 8]));
+}
+
+/// Waits until one of the descriptors is readable or hung up, or the timeout is over; which ones are.
+pub fn poll_readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    timeout: Option<std::time::Duration>,
+) -> io::Result<Vec<bool>> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut polled: Vec<PollFd<'_>> =
+        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let timeout =
+        timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
+        Err(Errno::INTR) => Ok(vec![false; fds.len()]),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_belongs_to_the_description() {
+        let file = memfd("lock-test").unwrap();
+        let second = reopen(&file, true).unwrap();
+        assert!(ofd_try_lock(&file).unwrap());
+        assert!(!ofd_is_locked(&file).unwrap(), "one's own lock is not in one's way");
+        assert!(ofd_is_locked(&second).unwrap());
+        assert!(!ofd_try_lock(&second).unwrap());
+        let duplicate = file.try_clone().unwrap();
+        drop(file);
+        assert!(!ofd_try_lock(&second).unwrap(), "held by the duplicate");
+        drop(duplicate);
+        assert!(ofd_try_lock(&second).unwrap());
+    }
+
+    #[test]
+    fn bytes_come_back() {
+        let file = memfd("bytes\0with a nul").unwrap();
+        fallocate(&file, 8192).unwrap();
+        assert_eq!(stat(&file).unwrap().size, 8192);
+        assert!(is_memory(&file).unwrap());
+        write_at(&file, b"swath", 8190).unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(read_at(&file, &mut buffer, 8188).unwrap(), 7);
+        assert_eq!(&buffer[..7], b"\0\0swath");
+    }
+
+    #[test]
+    fn a_link_is_not_followed_and_a_name_is_not_replaced() {
+        let dir = std::env::temp_dir().join(format!("swath-file-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (target, link) = (dir.join("target"), dir.join("link"));
+        let file = open(&target, Access::CreateNew).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(open(&link, Access::Read).is_err());
+        assert_eq!(rename_new(&target, &link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(!unlink_if(&link, stat(&file).unwrap().identity()).unwrap(), "a link is another file");
+        assert!(unlink_if(&target, stat(&file).unwrap().identity()).unwrap());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
