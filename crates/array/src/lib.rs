@@ -1,1 +1,29 @@
-//! (in the making)
+//! Typed n-dimensional arrays in shared memory.
+//!
+//! An array segment is a `.npy` image: see `README.md` beside this crate for every byte.
+
+mod array_ref;
+mod backing;
+mod element;
+mod error;
+mod handle;
+pub mod limits;
+pub mod npy;
+mod options;
+mod rows;
+mod segment_ref;
+mod shape;
+mod shared;
+mod storage;
+mod taint;
+
+pub use array_ref::ArrayRef;
+pub use element::{Bool, DType, Element, c32, c64};
+pub use error::Error;
+pub use handle::ArrayHandle;
+pub use options::ArrayOptions;
+pub use rows::{rows_view, rows_view_mut};
+pub use segment_ref::SegmentRef;
+pub use shape::{Extent, Order, ShapeText};
+pub use shared::SharedArray;
+pub use taint::{Taint, Torn};

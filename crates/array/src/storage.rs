@@ -1,0 +1,174 @@
+//! The memory of one array: its segment, what is said about it, and the only place that turns its pointer into views.
+//!
+//! # Why views of it are sound
+//!
+//! 1. The mapping lives as long as the [`Storage`] and never moves; a tainted one is never unmapped at all.
+//! 2. Only a raw pointer is kept. A view is derived per borrow: shared ones from `&Storage`, the mutable one from
+//!    `&mut Storage`, which an `Arc` gives out only while no [`ArrayHandle`](crate::ArrayHandle) shares it.
+//! 3. Workers write only during a phase or a team, which holds the borrow (or a fence over it) for as long.
+//! 4. Other programs of the same user are trusted not to write: numpy's `r+` on a live array breaks 3.
+//!
+//! # Why it is `Send` and `Sync`
+//!
+//! The memory has no owner thread, elements are plain numbers (`Element: Send + Sync`), `&Storage` gives out shared views
+//! only, and what changes behind `&Storage` (marks) stands behind a lock.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ndarray::{ArrayView, ArrayViewMut, Dimension};
+
+use crate::backing::Backing;
+use crate::rows::{whole_view, whole_view_mut};
+use crate::{ArrayRef, Element, Error, Extent, Taint, Torn};
+
+pub(crate) struct Storage {
+    backing: Backing,
+    reference: ArrayRef,
+    extent: Extent,
+    /// Set once, after `marks.taint`: the fast answer to "is it tainted".
+    tainted: AtomicBool,
+    marks: Mutex<Marks>,
+}
+
+#[derive(Default)]
+struct Marks {
+    taint: Option<Taint>,
+    torn: Vec<Torn>,
+}
+
+// SAFETY: see "Why it is `Send` and `Sync`" above.
+unsafe impl Send for Storage {}
+// SAFETY: see "Why it is `Send` and `Sync`" above.
+unsafe impl Sync for Storage {}
+
+impl Storage {
+    /// An array of `extent` whose data begins at `data_offset` of `backing`.
+    pub(crate) fn new(backing: Backing, data_offset: usize, extent: Extent) -> Result<Storage, Error> {
+        let reference = ArrayRef::new(backing.reference(), data_offset, &extent, !backing.is_writable());
+        reference.extent()?;
+        Ok(Storage { backing, reference, extent, tainted: AtomicBool::new(false), marks: Mutex::default() })
+    }
+
+    pub(crate) fn reference(&self) -> &ArrayRef {
+        &self.reference
+    }
+
+    pub(crate) fn extent(&self) -> &Extent {
+        &self.extent
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.backing.name()
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.backing.path()
+    }
+
+    /// How errors call it.
+    pub(crate) fn object(&self) -> String {
+        match self.backing.name() {
+            Some(name) => format!("the array \"{name}\""),
+            None => match self.backing.file_path() {
+                Some(path) => format!("the array in {}", path.display()),
+                None => format!("the unnamed array {:?}", self.extent),
+            },
+        }
+    }
+
+    pub(crate) fn base_ptr(&self) -> *mut u8 {
+        self.backing.as_ptr()
+    }
+
+    /// Read-only views; `Err` if tainted.
+    pub(crate) fn view<T: Element, D: Dimension>(&self) -> Result<ArrayView<'_, T, D>, Error> {
+        self.usable()?;
+        debug_assert!(self.reference.check::<T, D>().is_ok());
+        // SAFETY: (1) the mapping is the backing's, whole; (2) `new` checked the reference, T and D are fixed by the typed
+        // owner of this storage; (4) by "Why views of it are sound".
+        Ok(unsafe { whole_view(self.backing.as_ptr(), &self.reference) })
+    }
+
+    /// The mutable view; `Err` if tainted or mapped for reading only.
+    pub(crate) fn view_mut<T: Element, D: Dimension>(&mut self) -> Result<ArrayViewMut<'_, T, D>, Error> {
+        self.changeable()?;
+        debug_assert!(self.reference.check::<T, D>().is_ok());
+        // SAFETY: as in `view`; the mapping is writable; `&mut self` is the only path to it (point 2).
+        Ok(unsafe { whole_view_mut(self.backing.as_ptr(), &self.reference) })
+    }
+
+    /// All bytes of the data; `Err` as in `view_mut`.
+    pub(crate) fn bytes_mut(&mut self) -> Result<&mut [u8], Error> {
+        self.changeable()?;
+        let first = self.backing.as_ptr().wrapping_add(self.reference.data_offset as usize);
+        // SAFETY: `new` checked that this range lies in the mapping; any bytes are a u8; exclusive as in `view_mut`.
+        Ok(unsafe { std::slice::from_raw_parts_mut(first, self.extent.bytes()) })
+    }
+
+    /// Waits until all changes are on disk (a file's; memory has none).
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.backing.sync()
+    }
+
+    /// `Err` if tainted.
+    pub(crate) fn usable(&self) -> Result<(), Error> {
+        if !self.tainted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.taint().map_or(Ok(()), |taint| Err(Error::Tainted { object: self.object(), taint }))
+    }
+
+    /// `Err` if tainted or mapped for reading only.
+    pub(crate) fn changeable(&self) -> Result<(), Error> {
+        self.usable()?;
+        match self.backing.is_writable() {
+            true => Ok(()),
+            false => {
+                Err(Error::NotWritable { object: self.object(), why: "its file was opened for reading only" })
+            }
+        }
+    }
+
+    /// The first taint stays.
+    pub(crate) fn set_taint(&self, taint: Taint) {
+        self.marks().taint.get_or_insert(taint);
+        self.tainted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn taint(&self) -> Option<Taint> {
+        self.marks().taint.clone()
+    }
+
+    pub(crate) fn mark_torn(&self, torn: Torn) {
+        self.marks().torn.push(torn);
+    }
+
+    pub(crate) fn torn(&self) -> Vec<Torn> {
+        self.marks().torn.clone()
+    }
+
+    pub(crate) fn clear_torn(&self) {
+        self.marks().torn.clear();
+    }
+
+    /// Makes a file-backed array final.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        self.backing.finish()
+    }
+
+    /// A panic while the marks were held cannot leave them half changed.
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        if *self.tainted.get_mut() {
+            self.backing.leak();
+        }
+    }
+}
