@@ -15,7 +15,7 @@ use crate::{ArrayRef, Element};
 ///
 /// 1. `base` is the start of a mapping of `r.segment` of at least `r.segment.len` bytes, readable, aligned to a page.
 /// 2. `r.check::<T, D>()` was `Ok` for exactly these bytes of `r` (a private copy, not shared memory that can change).
-/// 3. The array has at least one axis and `rows.start <= rows.end <= r.rows()`.
+/// 3. `rows.start <= rows.end <= r.rows()`; of an array without axes, `rows` is `0..1`.
 /// 4. During `'v` the mapping stays, and nobody, in any process, writes an element of these rows.
 ///
 /// Preconditions 1 to 3 are also debug-asserted as far as they can be.
@@ -38,7 +38,7 @@ where
 /// 1. `base` is the start of a mapping of `r.segment` of at least `r.segment.len` bytes, readable and writable, aligned to
 ///    a page.
 /// 2. `r.check::<T, D>()` was `Ok` for exactly these bytes of `r` (a private copy, not shared memory that can change).
-/// 3. The array has at least one axis and `rows.start <= rows.end <= r.rows()`.
+/// 3. `rows.start <= rows.end <= r.rows()`; of an array without axes, `rows` is `0..1`.
 /// 4. During `'v` the mapping stays, and nobody else, in any process, reads or writes an element of these rows.
 ///
 /// Views of disjoint ranges may live at the same time, also in Fortran order: each is derived from the raw pointer, and
@@ -58,42 +58,13 @@ where
     unsafe { ArrayViewMut::from_shape_ptr(dim.strides(strides), first.cast_mut()) }
 }
 
-/// A read-only view of all elements; also of arrays without axes.
-///
-/// # Safety
-///
-/// 1, 2 and 4 of [`rows_view`], the latter for all rows.
-pub(crate) unsafe fn whole_view<'v, T: Element, D: Dimension>(
-    base: *const u8,
-    r: &ArrayRef,
-) -> ArrayView<'v, T, D> {
-    let (dim, strides) = r.dims::<D>(r.rows());
-    let first = base.wrapping_add(r.data_offset as usize).cast::<T>();
-    // SAFETY: as in `rows_view`.
-    unsafe { ArrayView::from_shape_ptr(dim.strides(strides), first) }
-}
-
-/// A mutable view of all elements; also of arrays without axes.
-///
-/// # Safety
-///
-/// 1, 2 and 4 of [`rows_view_mut`], the latter for all rows.
-pub(crate) unsafe fn whole_view_mut<'v, T: Element, D: Dimension>(
-    base: *mut u8,
-    r: &ArrayRef,
-) -> ArrayViewMut<'v, T, D> {
-    let (dim, strides) = r.dims::<D>(r.rows());
-    let first = base.wrapping_add(r.data_offset as usize).cast::<T>();
-    // SAFETY: as in `rows_view_mut`.
-    unsafe { ArrayViewMut::from_shape_ptr(dim.strides(strides), first) }
-}
-
 /// Shape, strides and first element of the rows.
 #[inline]
 fn locate<T: Element, D: Dimension>(base: *const u8, r: &ArrayRef, rows: &Range<usize>) -> (D, D, *const T) {
     debug_assert!(!base.is_null() && base.addr().is_multiple_of(4096), "precondition 1");
     debug_assert!(r.check::<T, D>().is_ok(), "precondition 2: {:?}", r.check::<T, D>());
-    debug_assert!(r.ndim > 0 && rows.start <= rows.end && rows.end <= r.rows(), "precondition 3: {rows:?}");
+    debug_assert!(r.ndim > 0 || *rows == (0..1), "precondition 3: {rows:?}");
+    debug_assert!(rows.start <= rows.end && rows.end <= r.rows(), "precondition 3: {rows:?}");
     let (dim, strides) = r.dims::<D>(rows.len());
     // An empty range may start behind the last row: in Fortran order its address is still inside the data, in C order
     // one past its end. Wrapping arithmetic keeps the computation defined wherever the preconditions are debugged.

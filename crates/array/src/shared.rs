@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use ndarray::{Array, ArrayBase, ArrayView, ArrayViewMut, Data, Dimension, IntoDimension};
 
@@ -137,9 +138,12 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     }
 
     /// `Ok` if the array may be changed now: not tainted, mapped writable, no handle alive. The engine asks this before it
-    /// lets workers write.
-    pub fn try_exclusive(&mut self) -> Result<(), Error> {
-        self.exclusive()?.changeable()
+    /// lets workers write; the answer lasts as long as the caller's `&mut` borrow of the array.
+    pub fn try_exclusive(&self) -> Result<(), Error> {
+        // With Acquire, what the last holder of a handle read happened before our writes, as in Arc::get_mut.
+        let alone = Arc::strong_count(&self.storage) == 1;
+        fence(Ordering::Acquire);
+        if alone { self.storage.changeable() } else { Err(self.has_handles()) }
     }
 
     /// `Ok` unless tainted. The engine asks this before it lets workers read.
@@ -264,10 +268,15 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
 
     fn exclusive(&mut self) -> Result<&mut Storage, Error> {
         if Arc::get_mut(&mut self.storage).is_none() {
-            let why = "a handle to it is alive (of a task that has not finished, perhaps)";
-            return Err(Error::NotWritable { object: self.storage.object(), why });
+            return Err(self.has_handles());
         }
         Ok(Arc::get_mut(&mut self.storage).expect("seen a moment ago, and nobody else has it"))
+    }
+
+    #[cold]
+    fn has_handles(&self) -> Error {
+        let why = "a handle to it is alive (of a task that has not finished, perhaps)";
+        Error::NotWritable { object: self.storage.object(), why }
     }
 }
 

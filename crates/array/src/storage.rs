@@ -20,8 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
 use crate::backing::Backing;
-use crate::rows::{whole_view, whole_view_mut};
-use crate::{ArrayRef, Element, Error, Extent, Taint, Torn};
+use crate::{ArrayRef, Element, Error, Extent, Taint, Torn, rows_view, rows_view_mut};
 
 pub(crate) struct Storage {
     backing: Backing,
@@ -87,8 +86,8 @@ impl Storage {
         self.usable()?;
         debug_assert!(self.reference.check::<T, D>().is_ok());
         // SAFETY: (1) the mapping is the backing's, whole; (2) `new` checked the reference, T and D are fixed by the typed
-        // owner of this storage; (4) by "Why views of it are sound".
-        Ok(unsafe { whole_view(self.backing.as_ptr(), &self.reference) })
+        // owner of this storage; (3) all rows; (4) by "Why views of it are sound".
+        Ok(unsafe { rows_view(self.backing.as_ptr(), &self.reference, 0..self.reference.rows()) })
     }
 
     /// The mutable view; `Err` if tainted or mapped for reading only.
@@ -96,7 +95,7 @@ impl Storage {
         self.changeable()?;
         debug_assert!(self.reference.check::<T, D>().is_ok());
         // SAFETY: as in `view`; the mapping is writable; `&mut self` is the only path to it (point 2).
-        Ok(unsafe { whole_view_mut(self.backing.as_ptr(), &self.reference) })
+        Ok(unsafe { rows_view_mut(self.backing.as_ptr(), &self.reference, 0..self.reference.rows()) })
     }
 
     /// All bytes of the data; `Err` as in `view_mut`.
