@@ -87,7 +87,7 @@ pub fn wake_all(word: &AtomicU32) -> u32 {
 }
 
 fn timespec(deadline_ns: u64) -> Option<Timespec> {
-    (deadline_ns != u64::MAX).then(|| Timespec {
+    (deadline_ns != u64::MAX).then_some(Timespec {
         tv_sec: (deadline_ns / 1_000_000_000) as i64,
         tv_nsec: (deadline_ns % 1_000_000_000) as _,
     })

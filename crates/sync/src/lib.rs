@@ -1,1 +1,58 @@
-//! (in the making)
+//! Locks, events, barriers and liveness for processes that may be killed at any instruction.
+//!
+//! Everything here lives in shared memory as plain words: no pointers, no libc objects, no process ids as names. A
+//! [`Party`] is (slot, generation, thread); the [`SlotTable`] says whether it lives. Whoever waits for a peer sleeps in
+//! slices of at most [`SLICE`] and looks at the peer's liveness in between, so a death or a lost wake-up costs
+//! a slice and never a hang. A death is a value: [`Locked::Recovered`], [`BarrierError::Broken`].
+//!
+//! The protocols, as numbered steps with "killed here → repaired there", are in this crate's `README.md`; the code
+//! cites the steps.
+//!
+//! ```
+//! use swath_sync::{Locked, Mutex, Party, SlotTable};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # // In a program this memory is the session's control segment, shared with the workers.
+//! # let memory = std::alloc::Layout::new::<SlotTable>();
+//! # let table = unsafe { SlotTable::from_ptr(std::alloc::alloc_zeroed(memory)) };
+//! let id = table.reserve().expect("a free slot");
+//! table.enter(id, false);
+//! Party::install(table, id);
+//!
+//! let me = Party::current()?;
+//! let total = Mutex::new(0_u64);
+//! match total.lock(&me)? {
+//!     Locked::Acquired(mut guard) => *guard += 1,
+//!     Locked::Recovered(mut guard) => {
+//!         *guard = 0; // its last holder died in the middle: make the value whole, then say so
+//!         *guard.repaired() += 1;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(loom)]
+pub mod atomics;
+#[cfg(not(loom))]
+mod atomics;
+mod barrier;
+mod death;
+mod event;
+mod mutex;
+mod owner;
+mod park;
+mod party;
+pub mod slots;
+mod waits;
+
+#[cfg(loom)]
+pub use barrier::OwnedBarrier;
+pub use barrier::{Barrier, BarrierError};
+pub use death::DeathCause;
+pub use event::Event;
+pub use mutex::{LockError, Locked, Mutex, MutexGuard, PoisonedBy, RecoveredGuard};
+pub use owner::{Holder, THREADS_PER_SLOT_MAX};
+pub use park::{SLICE, spin_then_park, wake_parked};
+pub use party::{NoParty, Party};
+pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable};

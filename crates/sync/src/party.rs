@@ -1,0 +1,166 @@
+//! Who I am: the process's place in a slot table, and this thread's number in it.
+
+use std::marker::PhantomData;
+
+use crate::owner::Owner;
+use crate::slots::{SlotId, SlotTable};
+
+/// One thread of one party: what every operation that can own something asks for.
+///
+/// Cheap to copy, made for one thread: its number, held until the thread ends, is what tells it from its siblings.
+#[derive(Copy, Clone)]
+pub struct Party {
+    table: &'static SlotTable,
+    owner: Owner,
+    /// `!Send`, `!Sync`: the number is this thread's.
+    _here: PhantomData<*const ()>,
+}
+
+/// Why the calling thread is no party.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoParty {
+    /// [`Party::install`] has not been called.
+    #[error("this process has not entered a slot table")]
+    NotInstalled,
+    /// The identity is that of the process which this one was forked from.
+    #[error("this process was forked from pid {parent}, whose identity it cannot use")]
+    Forked {
+        /// Whose identity it is.
+        parent: u32,
+    },
+    /// All numbers of the slot are in use.
+    #[error("more than {} threads of this process use shared locks", crate::THREADS_PER_SLOT_MAX)]
+    TooManyThreads,
+}
+
+impl Party {
+    /// The slot and incarnation of this process.
+    pub fn slot(&self) -> SlotId {
+        self.owner.slot()
+    }
+
+    /// The table that it is a slot of.
+    pub fn table(&self) -> &'static SlotTable {
+        self.table
+    }
+
+    #[inline(always)]
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The party that a model's thread plays.
+    #[cfg(loom)]
+    pub fn for_model(table: &'static SlotTable, id: SlotId) -> Self {
+        Self { table, owner: Owner::new(id, 0), _here: PhantomData }
+    }
+}
+
+impl std::fmt::Debug for Party {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Party").field("slot", &self.slot()).field("thread", &self.owner.thread()).finish()
+    }
+}
+
+#[cfg(not(loom))]
+pub(crate) use identity::join;
+
+#[cfg(not(loom))]
+mod identity {
+    //! The process-wide identity and the thread numbers. Statics and thread-locals of std: models do without.
+
+    use std::cell::Cell;
+    use std::process;
+    use std::ptr;
+    use std::sync::atomic::{AtomicPtr, AtomicU64};
+
+    use super::*;
+    use crate::atomics::Ordering;
+    use crate::owner::THREADS_PER_SLOT_MAX;
+
+    /// `pid:32 | generation:16 | slot:16`; 0 before `install` and while it runs.
+    static IDENTITY: AtomicU64 = AtomicU64::new(0);
+    static TABLE: AtomicPtr<SlotTable> = AtomicPtr::new(ptr::null_mut());
+
+    /// This thread's number, given back when the thread ends.
+    struct Member {
+        table: &'static SlotTable,
+        id: SlotId,
+        pid: u32,
+        thread: u8,
+    }
+
+    thread_local! {
+        static MEMBER: Cell<Option<Member>> = const { Cell::new(None) };
+    }
+
+    impl Party {
+        /// Makes `id` the identity of this process, for all its threads. A later call replaces it (a new session, or
+        /// the child of a fork, which starts with its parent's and must not use it).
+        pub fn install(table: &'static SlotTable, id: SlotId) {
+            IDENTITY.store(0, Ordering::SeqCst);
+            TABLE.store(ptr::from_ref(table).cast_mut(), Ordering::SeqCst);
+            let packed =
+                u64::from(process::id()) << 32 | u64::from(id.generation) << 16 | u64::from(id.index);
+            IDENTITY.store(packed, Ordering::SeqCst);
+        }
+
+        /// The calling thread as a party; takes a thread number on the first call. Keep the result for a stretch of
+        /// work rather than asking per operation: it makes a system call.
+        pub fn current() -> Result<Self, NoParty> {
+            let packed = IDENTITY.load(Ordering::SeqCst);
+            let table = TABLE.load(Ordering::SeqCst);
+            if packed == 0 || table.is_null() || IDENTITY.load(Ordering::SeqCst) != packed {
+                return Err(NoParty::NotInstalled);
+            }
+            let parent = (packed >> 32) as u32;
+            if parent != process::id() {
+                return Err(NoParty::Forked { parent });
+            }
+            let id = SlotId { index: packed as u16, generation: (packed >> 16) as u16 };
+            // SAFETY: `install` stored it from a `&'static SlotTable`.
+            let table = unsafe { &*table };
+            let thread = join(table, id)?;
+            Ok(Self { table, owner: Owner::new(id, thread), _here: PhantomData })
+        }
+    }
+
+    /// The calling thread's number in this slot, taken now if it has none yet.
+    pub(crate) fn join(table: &'static SlotTable, id: SlotId) -> Result<u8, NoParty> {
+        let pid = process::id();
+        MEMBER.with(|cell| {
+            let member = match cell.take() {
+                Some(old) if ptr::eq(old.table, table) && old.id == id && old.pid == pid => old,
+                other => {
+                    drop(other);
+                    let thread = take_number(table, id).ok_or(NoParty::TooManyThreads)?;
+                    Member { table, id, pid, thread }
+                }
+            };
+            let thread = member.thread;
+            cell.set(Some(member));
+            Ok(thread)
+        })
+    }
+
+    fn take_number(table: &SlotTable, id: SlotId) -> Option<u8> {
+        for thread in 0..THREADS_PER_SLOT_MAX {
+            let (word, bit) = (&table.threads(id.index)[thread / 32], 1 << (thread % 32));
+            if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+                return Some(thread as u8);
+            }
+        }
+        None
+    }
+
+    impl Drop for Member {
+        /// Gives the number back, unless this is a forked copy or the slot has another tenant by now.
+        fn drop(&mut self) {
+            if self.pid == process::id() && self.table.state(self.id.index).1 == self.id.generation {
+                let thread = usize::from(self.thread);
+                let word = &self.table.threads(self.id.index)[thread / 32];
+                word.fetch_and(!(1 << (thread % 32)), Ordering::AcqRel);
+            }
+        }
+    }
+}
