@@ -4,7 +4,7 @@ use std::io;
 
 use crate::DType;
 use crate::npy::NpyError;
-use crate::shape::{Order, ShapeText};
+use crate::shape::ShapeText;
 use crate::taint::Taint;
 
 /// An error of arrays: the operation, the object and the exact misfit.
@@ -31,8 +31,6 @@ pub enum Error {
     BadReference { what: &'static str },
     #[error("{object} cannot be changed: {why}")]
     NotWritable { object: String, why: &'static str },
-    #[error("{object} is in {found:?} order; an operation needs {expected:?}")]
-    WrongOrder { object: String, found: Order, expected: Order },
     #[error("{object} is tainted: {taint}")]
     Tainted { object: String, taint: Taint },
     #[error("cannot {operation} {object}: {source}")]
