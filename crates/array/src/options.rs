@@ -103,7 +103,7 @@ impl<T: Element, D: Dimension> ArrayOptions<T, D> {
     pub fn read_npy(mut self, path: impl AsRef<Path>) -> Result<SharedArray<T, D>, Error> {
         let mut source = npy::NpyFile::open(path.as_ref(), false)?;
         let extent = source.header.extent;
-        crate::shared::expect::<T, D>(&source.object(), &extent)?;
+        crate::shared::expect::<T, D>(&source.object, &extent)?;
         self.order = extent.order();
         let mut storage = self.make(extent.shape())?;
         source.read_data(storage.bytes_mut()?)?;
@@ -132,10 +132,10 @@ pub(crate) fn open_npy<T: Element, D: Dimension>(
     writable: bool,
 ) -> Result<SharedArray<T, D>, Error> {
     let source = npy::NpyFile::open(path, writable)?;
-    let (object, header) = (source.object(), source.header);
-    crate::shared::expect::<T, D>(&object, &header.extent)?;
+    let header = source.header;
+    crate::shared::expect::<T, D>(&source.object, &header.extent)?;
     if !header.data_offset.is_multiple_of(align_of::<T>()) {
-        return Err(Error::Misaligned { object, offset: header.data_offset, dtype: T::DTYPE });
+        return Err(Error::Misaligned { object: source.object, offset: header.data_offset, dtype: T::DTYPE });
     }
     let backing = Backing::open(source, writable)?;
     SharedArray::from_storage(Storage::new(backing, header.data_offset, header.extent)?)
