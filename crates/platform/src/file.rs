@@ -2,8 +2,9 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -273,6 +274,11 @@ pub fn is_open(fd: i32) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
+/// Keeps a descriptor out of programs that this process starts.
+pub fn set_close_on_exec(fd: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?)
+}
+
 /// Random bytes from the kernel.
 pub fn random(buffer: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
@@ -300,21 +306,39 @@ pub fn unring(eventfd: &impl AsFd) {
     let _ = retry(|| rustix::io::read(eventfd, &mut [0u8; 8]));
 }
 
-/// Waits until one of the descriptors is readable or hung up, or the timeout is over; which ones are.
-pub fn poll_readable(
-    fds: &[std::os::fd::BorrowedFd<'_>],
-    timeout: Option<std::time::Duration>,
-) -> io::Result<Vec<bool>> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut polled: Vec<PollFd<'_>> =
-        fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    let timeout =
-        timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(_) => Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect()),
-        Err(Errno::INTR) => Ok(vec![false; fds.len()]),
-        Err(error) => Err(error.into()),
+/// What [`poll_readable`] found out about one descriptor.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Nothing.
+    Silent,
+    /// Readable, hung up or in error: whoever looks will not wait.
+    Ready,
+    /// Not an open descriptor.
+    Closed,
+}
+
+/// Waits until one of the descriptors is ready, or the timeout is over, or a signal came.
+pub fn poll_readable(fds: &[RawFd], timeout: Option<Duration>) -> io::Result<Vec<Readiness>> {
+    let mut polled: Vec<libc::pollfd> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    // Rounded up: a timer that wakes too early would spin.
+    let millis =
+        timeout.map_or(-1, |t| t.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int);
+    // SAFETY: the array is live and exclusively ours for the call, its length is passed; a number that is not open is
+    // reported in `revents`.
+    let count = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, millis) };
+    if count < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
+    let judge = |fd: &libc::pollfd| match fd.revents {
+        0 => Readiness::Silent,
+        events if events & libc::POLLNVAL != 0 => Readiness::Closed,
+        _ => Readiness::Ready,
+    };
+    Ok(polled.iter().map(judge).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,148 @@
+//! The coordinator's side of the guardian: start it, notice its death, start another, end it with the session.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use swath_platform::process;
+use swath_platform::spawn::{Child, SpawnSelf};
+
+use crate::control::Control;
+use crate::limits::{GUARDIAN_BACKOFF_MAX_MS, GUARDIAN_BACKOFF_MS, GUARDIAN_END_MS, GUARDIAN_YOUNG_MS};
+use crate::service::{Keep, Reactor};
+use crate::{CONTROL_FD, GUARDIAN_ARGV0};
+
+const SIGKILL: i32 = 9;
+
+/// Keeps one guardian alive.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    control: &'static Control,
+    /// A duplicate of the locked description: the guardian holds the lock too.
+    lock: OwnedFd,
+    null: File,
+    child: Option<Child>,
+    started: Instant,
+    failures: u32,
+    ending: bool,
+}
+
+impl Guard {
+    /// Starts the first guardian. That it runs is not awaited: it finds out by itself that it came too late.
+    pub(crate) fn start(
+        reactor: &mut Reactor,
+        control: &'static Control,
+        lock: &OwnedFd,
+    ) -> std::io::Result<Guard> {
+        let state = State {
+            control,
+            lock: lock.try_clone()?,
+            null: File::options().read(true).write(true).open("/dev/null")?,
+            child: None,
+            started: Instant::now(),
+            failures: 0,
+            ending: false,
+        };
+        let guard = Guard(Arc::new(Mutex::new(state)));
+        guard.launch(reactor)?;
+        Ok(guard)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self, reactor: &mut Reactor) -> std::io::Result<()> {
+        let mut state = self.state();
+        if state.ending {
+            return Ok(());
+        }
+        let child = reactor.spawn(&command(&state))?;
+        let watched = child.pidfd.try_clone()?;
+        state.control.set_guardian_pid(child.pid);
+        state.child = Some(child);
+        state.started = Instant::now();
+        drop(state);
+        let guard = self.clone();
+        reactor.watch(watched, Box::new(move |reactor| guard.died(reactor)));
+        Ok(())
+    }
+
+    /// Step L4: the guardian is gone. Unless the session is ending, another one takes its place.
+    fn died(&self, reactor: &mut Reactor) -> Keep {
+        let mut state = self.state();
+        if state.ending {
+            return Keep::No;
+        }
+        let status = state.child.take().and_then(|child| process::reap(&child.pidfd).ok().flatten());
+        state.control.set_guardian_pid(0);
+        let young = state.started.elapsed() < Duration::from_millis(GUARDIAN_YOUNG_MS);
+        state.failures = if young { state.failures + 1 } else { 0 };
+        let delay = backoff(state.failures);
+        drop(state);
+        tracing::warn!("the guardian ended ({status:?}); another one starts in {delay:?}");
+        self.launch_after(reactor, delay);
+        Keep::No
+    }
+
+    fn launch_after(&self, reactor: &mut Reactor, delay: Duration) {
+        let guard = self.clone();
+        let again = move |reactor: &mut Reactor| {
+            if let Err(error) = guard.launch(reactor) {
+                tracing::warn!("no guardian can be started: {error}");
+                guard.launch_after(reactor, Duration::from_millis(GUARDIAN_BACKOFF_MAX_MS));
+            }
+        };
+        reactor.after(delay, Box::new(again));
+    }
+
+    /// Step L6: ends the guardian for good; from any thread.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.ending = true;
+        let Some(child) = state.child.take() else { return };
+        drop(state);
+        let _ = process::pidfd_signal(&child.pidfd, SIGKILL);
+        if process::wait_exit(&child.pidfd, Duration::from_millis(GUARDIAN_END_MS)) {
+            let _ = process::reap(&child.pidfd);
+        }
+    }
+}
+
+fn command(state: &State) -> SpawnSelf {
+    let (null, lock) = (state.null.as_raw_fd(), state.lock.as_raw_fd());
+    let text = |text: &str| CString::new(text).expect("no NUL");
+    SpawnSelf {
+        argv: vec![text(GUARDIAN_ARGV0), text(&CONTROL_FD.to_string())],
+        env: None,
+        // Not our output: whoever reads it until its end must not wait for the guardian.
+        fds: vec![(null, 0), (null, 1), (null, 2), (lock, CONTROL_FD)],
+        new_group: true,
+    }
+}
+
+/// How long to wait after that many guardians have died young.
+fn backoff(failures: u32) -> Duration {
+    let millis = match failures {
+        0 => 0,
+        n => GUARDIAN_BACKOFF_MS.saturating_mul(1 << (n - 1).min(20)).min(GUARDIAN_BACKOFF_MAX_MS),
+    };
+    Duration::from_millis(millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_replacement_is_at_once_then_they_slow_down() {
+        let waits: Vec<u128> = (0..12).map(|n| backoff(n).as_millis()).collect();
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000, 1000]);
+        assert_eq!(backoff(u32::MAX).as_millis(), 1000);
+    }
+}

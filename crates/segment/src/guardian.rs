@@ -1,0 +1,173 @@
+//! The guardian: a tiny process that outlives a killed coordinator just long enough to kill its workers and to remove
+//! its names. Steps N1–N6 of `README.md`.
+//!
+//! It holds a duplicate of the session's lock, so nobody else reclaims before it is done.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use swath_platform::life::{OWNER_DIED, TID_MASK};
+use swath_platform::{file, futex, process};
+use swath_sync::slots::{SLOTS_MAX, SlotState};
+
+use crate::control::{self, Control};
+use crate::layout::HeaderImage;
+use crate::limits::{GUARDIAN_EXITS_MS, GUARDIAN_SLICE_MS};
+use crate::name::{SessionId, shm_path};
+use crate::reclaim::Removal;
+use crate::snapshot::{Snapshot, read_header};
+use crate::{CONTROL_FD, GUARDIAN_ARGV0};
+
+/// SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGTSTP: meant for the job, not for who tidies up after it.
+const IGNORED: [i32; 6] = [1, 2, 3, 13, 15, 20];
+const SIGKILL: i32 = 9;
+
+/// If this process was started as a guardian: does a guardian's whole work and returns the exit code. `None` otherwise.
+///
+/// Must run before the program has opened anything (`swath::init()` first in `main`, or `.init_array`).
+pub fn guardian_entry(argv: &[OsString]) -> Option<i32> {
+    let (lock, header) = accept(argv)?;
+    prepare();
+    let Ok(control) = control::map(&lock) else { return Some(1) };
+    await_death(control, &header);
+    clean_up(control, &lock, &header);
+    Some(0)
+}
+
+/// N1: the mark is argv and a control segment under the agreed number; and its coordinator is our parent or dead.
+fn accept(argv: &[OsString]) -> Option<(OwnedFd, HeaderImage)> {
+    if argv.len() != 2 || argv[0] != GUARDIAN_ARGV0 || argv[1] != OsStr::new(&CONTROL_FD.to_string()) {
+        return None;
+    }
+    let (fd, header) = inherited_control()?;
+    if !header.same_layout() {
+        return None;
+    }
+    let is_parent = header.coordinator_pid == process::getppid();
+    (is_parent || !is_alive(&header)).then_some((fd, header))
+}
+
+/// The descriptor under [`CONTROL_FD`], if it is a control segment; nothing is closed if it is not.
+pub(crate) fn inherited_control() -> Option<(OwnedFd, HeaderImage)> {
+    if !file::is_open(CONTROL_FD) {
+        return None;
+    }
+    // A second description to look through: the inherited one may not be ours to close.
+    let view = file::open_fd_of(process::getpid(), CONTROL_FD, true).ok()?;
+    let stat = file::stat(&view).ok()?;
+    let plausible = stat.is_regular()
+        && stat.uid == process::geteuid()
+        && stat.size == size_of::<Control>() as u64
+        && file::is_memory(&view).ok()?;
+    let header = read_header(&view).filter(|_| plausible)?;
+    // SAFETY: the number is open (checked), and it is a control segment, which only our own spawner passes on under
+    // this number: nobody else in this freshly started process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(CONTROL_FD) };
+    let _ = file::set_close_on_exec(&fd);
+    Some((fd, header))
+}
+
+fn is_alive(header: &HeaderImage) -> bool {
+    let Ok(pidfd) = process::pidfd_open(header.coordinator_pid) else { return false };
+    process::start_ticks(header.coordinator_pid).is_ok_and(|ticks| ticks == header.coordinator_start)
+        && !process::exited(&pidfd)
+}
+
+/// N2: nothing of the host program's is kept: descriptors, working directory, signals.
+fn prepare() {
+    process::set_comm(GUARDIAN_ARGV0);
+    for signal in IGNORED {
+        process::ignore_signal(signal);
+    }
+    process::raise_open_files();
+    // SAFETY: the process has just started; what it opened itself is `CONTROL_FD` and below (`view` is closed).
+    let _ = unsafe { process::close_from(CONTROL_FD + 1) };
+    let _ = std::env::set_current_dir("/");
+}
+
+/// N3: until the kernel marks the life word of the coordinator's service thread, or the pidfd says that it has exited.
+fn await_death(control: &Control, header: &HeaderImage) {
+    let slice = Duration::from_millis(GUARDIAN_SLICE_MS);
+    let Ok(pidfd) = process::pidfd_open(header.coordinator_pid) else { return };
+    let word = control.slots().life_word(0);
+    while is_alive(header) {
+        let value = word.load(Ordering::Acquire);
+        if value & OWNER_DIED != 0 {
+            return;
+        }
+        if value & TID_MASK == 0 {
+            // Not armed: this kernel does not mark life words, or the session has just begun.
+            process::wait_exit(&pidfd, slice);
+        } else {
+            let _ = futex::wait(word, value, Some(slice));
+        }
+    }
+}
+
+/// N4–N6: workers, names, lock file.
+fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
+    let deadline = Instant::now() + Duration::from_millis(GUARDIAN_EXITS_MS);
+    let workers = Workers::of(control);
+    let killed = workers.kill();
+    let id = header.id().and_then(SessionId::parse);
+    if let (Some(id), Some(snapshot)) = (&id, Snapshot::read(lock)) {
+        Removal { id, uid: header.uid, dry_run: false }.remove_all(&snapshot);
+    }
+    for pidfd in &killed {
+        process::wait_exit(pidfd, deadline.saturating_duration_since(Instant::now()));
+    }
+    while workers.kill_leftovers() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if let (Some(id), Ok(stat)) = (id, file::stat(lock)) {
+        let _ = file::unlink_if(&shm_path(&id.lock_name(header.uid)), stat.identity());
+    }
+}
+
+/// The workers of the slot table: pid → start time.
+struct Workers(BTreeMap<u32, u64>);
+
+impl Workers {
+    fn of(control: &Control) -> Workers {
+        let slots = control.slots();
+        let used = (1..SLOTS_MAX as u16).filter(|&slot| slots.state(slot).0 != SlotState::Free);
+        let named = used.map(|slot| (slots.pid(slot), slots.start_ticks(slot)));
+        Workers(named.filter(|&(pid, start)| pid > 1 && start != 0).collect())
+    }
+
+    /// N4: each through a pidfd that was opened first and compared afterwards, and with it the group that it leads.
+    fn kill(&self) -> Vec<OwnedFd> {
+        let kill = |(&pid, &start): (&u32, &u64)| {
+            let pidfd = process::pidfd_open(pid).ok()?;
+            let stat = process::stat(pid).ok().filter(|stat| stat.start_ticks == start)?;
+            if stat.group == pid {
+                let _ = process::kill_group(pid, SIGKILL);
+            }
+            process::pidfd_signal(&pidfd, SIGKILL).ok()?;
+            Some(pidfd)
+        };
+        self.0.iter().filter_map(kill).collect()
+    }
+
+    /// What a kernel started stays in its worker's group when the worker is gone: same group, same terminal session as
+    /// ours, not older than the worker. Whether there was any.
+    fn kill_leftovers(&self) -> bool {
+        let Ok(own) = process::stat(process::getpid()) else { return false };
+        let mut any = false;
+        for pid in process::all_pids().unwrap_or_default() {
+            let Ok(pidfd) = process::pidfd_open(pid) else { continue };
+            let Ok(stat) = process::stat(pid) else { continue };
+            let worker = self.0.get(&stat.group);
+            if worker.is_some_and(|&start| stat.start_ticks >= start && stat.session == own.session)
+                && stat.state != 'Z'
+            {
+                any = true;
+                let _ = process::pidfd_signal(&pidfd, SIGKILL);
+            }
+        }
+        any
+    }
+}
