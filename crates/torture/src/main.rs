@@ -113,6 +113,7 @@ fn steps(op: Option<&str>, scenario: Option<&str>, form: Form) -> Result<(usize,
     if cases.is_empty() {
         return Err("no such operation or scenario; `swath-torture list` names them".to_owned());
     }
+    ops::warm_up();
     let battery = Battery::new().map_err(|error| error.to_string())?;
     let mut table = report::Table::default();
     let start = Instant::now();

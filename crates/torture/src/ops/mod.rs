@@ -1,10 +1,25 @@
 //! The operations of swath, one file per family.
 
+mod barrier;
+mod event;
+mod mutex;
+mod props;
+mod slot;
+
 use crate::scenario::Case;
 
 /// Every operation in every scenario, in the order of the report.
 pub(crate) fn all() -> Vec<Case> {
-    Vec::new()
+    let mut cases = mutex::cases();
+    cases.extend(barrier::cases());
+    cases.extend(event::cases());
+    cases.extend(slot::cases());
+    cases
+}
+
+/// What is asked once per process and answered from memory afterwards: here, so that it is not asked in every victim.
+pub(crate) fn warm_up() {
+    swath_platform::life::self_test();
 }
 
 /// A process that a victim started by executing ourselves (its guardian) does its work here and does not return.
