@@ -15,6 +15,23 @@ pub fn pin_to(cpu: usize) -> std::io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
+/// Sets rounding to nearest and denormals to full precision in this thread, and masks floating-point exceptions: the state
+/// in which a process starts (x86-64 ABI: MXCSR 0x1f80; AArch64: FPCR 0).
+#[inline]
+pub fn reset_float_state() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let default: u32 = 0x1f80;
+        // SAFETY: loads the state that Rust assumes; `default` outlives the instruction.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, readonly)) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: writes the state that Rust assumes.
+    unsafe {
+        std::arch::asm!("msr fpcr, {}", in(reg) 0u64, options(nostack, nomem));
+    }
+}
+
 /// The tightest CPU quota of the process's cgroups, in processors, or `None` when there is none (cgroup v2 `cpu.max`,
 /// v1 `cpu.cfs_quota_us`).
 pub fn cgroup_quota() -> Option<f64> {

@@ -10,6 +10,7 @@ pub mod file;
 pub mod futex;
 pub mod life;
 pub mod memory;
+pub mod oom;
 pub mod process;
 pub mod signal;
 pub mod simd;

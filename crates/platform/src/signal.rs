@@ -41,7 +41,10 @@ pub const BUS: i32 = libc::SIGBUS;
 
 /// `SIGSEGV` for 11, and so on; `signal 40` for one without a name.
 pub fn name(number: i32) -> String {
-    NAMES.iter().find(|(n, _)| *n == number).map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
+    NAMES
+        .iter()
+        .find(|(n, _)| *n == number)
+        .map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
 }
 
 /// The signal that [`catch`] saw last; 0 while none came.

@@ -17,7 +17,7 @@ pub struct SpawnSelf {
     pub argv: Vec<CString>,
     /// `NAME=value` each; `None` inherits the environment of now.
     pub env: Option<Vec<CString>>,
-    /// (ours, its number there). Everything else must be close-on-exec, as all that Rust opens is.
+    /// (ours, its number there). Everything above the largest number is closed.
     pub fds: Vec<(RawFd, RawFd)>,
     /// Whether it leads a process group of its own.
     pub new_group: bool,
@@ -44,6 +44,8 @@ impl SpawnSelf {
         for (own, (_, target)) in kept.iter().zip(&self.fds) {
             actions.dup2(own.as_raw_fd(), *target)?;
         }
+        // What a library opened without close-on-exec must not reach the child.
+        actions.close_from(self.above())?;
         let attributes = Attributes::new(self.new_group)?;
         let env = match &self.env {
             Some(env) => env.clone(),
@@ -56,9 +58,14 @@ impl SpawnSelf {
         Ok(Child { pid, pidfd })
     }
 
+    /// The first descriptor that is nobody's target.
+    fn above(&self) -> RawFd {
+        self.fds.iter().map(|fd| fd.1).max().unwrap_or(2) + 1
+    }
+
     /// Duplicates above every target, so that one `dup2` cannot overwrite the source of another.
     fn duplicates(&self) -> io::Result<Vec<OwnedFd>> {
-        let above = self.fds.iter().map(|fd| fd.1).max().unwrap_or(2) + 1;
+        let above = self.above();
         let duplicate = |&(own, _): &(RawFd, RawFd)| {
             // SAFETY: the descriptor is only borrowed for this call; if the caller passed a closed one, the kernel says EBADF.
             let own = unsafe { BorrowedFd::borrow_raw(own) };
@@ -98,6 +105,12 @@ impl Actions {
     fn dup2(&mut self, own: RawFd, target: RawFd) -> io::Result<()> {
         // SAFETY: initialised in `new`, destroyed only in `drop`.
         check(unsafe { libc::posix_spawn_file_actions_adddup2(&mut *self.0, own, target) })
+    }
+
+    /// Closes everything from `first` on, after the duplicates were made (glibc 2.34).
+    fn close_from(&mut self, first: RawFd) -> io::Result<()> {
+        // SAFETY: as above.
+        check(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&mut *self.0, first) })
     }
 }
 

@@ -1,1 +1,67 @@
-//! (in the making)
+//! Data-parallel work in several processes at the speed of threads.
+//!
+//! Arrays lie in shared memory; worker processes run kernels on chunks of them in place; a worker may die at any
+//! instruction, and every chunk still takes effect exactly once. Start at [`Pool`] and [`Phase`].
+
+mod arena;
+mod attach;
+mod board;
+mod cause;
+mod checksum;
+mod context;
+mod crew;
+mod descriptor;
+mod drive;
+mod error;
+mod gather;
+mod geometry;
+mod head_count;
+mod init;
+mod inline;
+mod kernel;
+#[doc(hidden)]
+pub mod ledger;
+pub mod limits;
+mod operand;
+mod output;
+mod panic_note;
+mod partial;
+mod phase;
+mod pool;
+mod range;
+mod recovery;
+mod reduce;
+mod report;
+mod respawn;
+mod rng;
+mod run;
+mod settings;
+mod turn;
+mod undo;
+mod watch;
+mod worker;
+
+pub use swath_array as array;
+pub use swath_segment as segment;
+pub use swath_segment::admin;
+pub use swath_sync as sync;
+
+pub use cause::{Cause, ChunkFailure, What};
+pub use context::Ctx;
+pub use drive::{IntoFailure, Kernel, Outcome, Step};
+pub use error::{Error, ErrorKind, Result, RowsLeft};
+pub use geometry::{AUTO_VERSION, Chunk};
+pub use init::init;
+pub use operand::{Operand, Out, Whole, out, whole};
+pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
+pub use pool::{Pool, PoolBuilder};
+pub use report::Report;
+pub use rng::ChunkRng;
+pub use settings::Progress;
+pub use swath_array::{ArrayHandle, Bool, DType, Element, SharedArray, c32, c64};
+
+/// What most programs name.
+pub mod prelude {
+    pub use crate::{Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, out, whole};
+    pub use ndarray::{self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, azip};
+}

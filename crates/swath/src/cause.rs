@@ -1,0 +1,157 @@
+//! Errors as data: what went wrong with a chunk, worth printing and worth saving.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use swath_platform::signal;
+
+use crate::limits::ERROR_TEXT_BYTES;
+
+/// How one attempt at a chunk ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// The kernel returned an error.
+    Failed {
+        /// Its text.
+        message: String,
+        /// The texts of its sources, outermost first.
+        chain: Vec<String>,
+    },
+    /// The kernel panicked.
+    Panicked {
+        /// The panic's message.
+        message: String,
+        /// `file:line:column`.
+        location: String,
+        /// The worker's backtrace, when `RUST_BACKTRACE` asks for one.
+        backtrace: String,
+    },
+    /// The worker's process ended by itself in the middle of the chunk.
+    Exited {
+        /// Its exit code.
+        code: i32,
+    },
+    /// The worker's process was ended by a signal.
+    Killed {
+        /// The signal.
+        signal: i32,
+        /// The kernel's counter of out-of-memory kills rose and nobody of us sent the signal.
+        likely_out_of_memory: bool,
+    },
+    /// We killed the worker, since the chunk took longer than it may.
+    TimedOut {
+        /// How long that was.
+        limit: Duration,
+    },
+    /// The worker could not be told what to do: a segment that does not attach, arguments that do not decode.
+    Setup {
+        /// Why.
+        message: String,
+    },
+}
+
+/// How one attempt at a chunk ended, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Index of the worker in its pool.
+    pub worker: usize,
+    /// Its process id.
+    pub pid: u32,
+    /// What happened.
+    pub what: What,
+}
+
+/// A chunk that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkFailure {
+    /// Its index.
+    pub chunk: usize,
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How each attempt ended, in order; of very many, the first and the last sixteen.
+    pub causes: Vec<Cause>,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Failed { message, chain } => {
+                f.write_str(message)?;
+                chain.iter().try_for_each(|source| write!(f, ": {source}"))
+            }
+            What::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
+            What::Exited { code } => write!(f, "its process exited with code {code} in the middle of the chunk"),
+            What::Killed { signal, likely_out_of_memory } => {
+                write!(f, "its process was killed by {}", signal::name(*signal))?;
+                if *likely_out_of_memory {
+                    f.write_str(" (likely out of memory)")?;
+                }
+                Ok(())
+            }
+            What::TimedOut { limit } => write!(f, "it took longer than {limit:?} and was killed"),
+            What::Setup { message } => write!(f, "it could not begin: {message}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)
+    }
+}
+
+impl fmt::Display for ChunkFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = if self.attempts == 1 { "once".to_owned() } else { format!("{} times", self.attempts) };
+        write!(f, "chunk {} (rows {}..{}) failed {times}", self.chunk, self.rows.start, self.rows.end)?;
+        let mut last: Option<&Cause> = None;
+        for cause in &self.causes {
+            // The same words from four workers are one line to a reader.
+            if last.is_none_or(|l| l.what != cause.what) {
+                write!(f, "; {cause}")?;
+            }
+            last = Some(cause);
+        }
+        Ok(())
+    }
+}
+
+/// `text`, cut with a mark when it is longer than may travel.
+pub(crate) fn shorten(mut text: String) -> String {
+    if text.len() > ERROR_TEXT_BYTES {
+        let mut cut = ERROR_TEXT_BYTES;
+        while !text.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        text.truncate(cut);
+        text.push_str(" … (cut)");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_reads_as_a_sentence_and_repeats_nothing() {
+        let died = |worker| Cause { worker, pid: 7, what: What::Killed { signal: 9, likely_out_of_memory: false } };
+        let failure = ChunkFailure { chunk: 3, rows: 30..40, attempts: 2, causes: vec![died(0), died(1)] };
+        assert_eq!(
+            failure.to_string(),
+            "chunk 3 (rows 30..40) failed 2 times; worker 0 (pid 7): its process was killed by SIGKILL"
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let cut = shorten("ä".repeat(ERROR_TEXT_BYTES));
+        assert!(cut.ends_with(" … (cut)") && cut.len() < ERROR_TEXT_BYTES + 16);
+    }
+}

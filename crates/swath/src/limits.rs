@@ -1,0 +1,50 @@
+//! Every limit of the engine, with its unit in its name. The README has the same table.
+
+use std::time::Duration;
+
+/// Workers of one pool.
+pub const WORKERS_MAX: usize = 1000;
+/// Operands of one phase.
+pub const OPERANDS_MAX: usize = 6;
+/// Chunks of one phase: a chunk's index is a u32.
+pub const CHUNKS_MAX: usize = u32::MAX as usize - 1;
+/// Bytes of a chunk that `Chunk::Auto` aims at.
+pub const AUTO_BYTES: usize = 1 << 20;
+/// The same where rows are updated in place and copied first: larger copies fall out of the cache.
+pub const AUTO_UNDO_BYTES: usize = 128 << 10;
+/// Fewest chunks of `Chunk::Auto`, if there are as many rows.
+pub const AUTO_CHUNKS_MIN: usize = 64;
+/// Most chunks of `Chunk::Auto`.
+pub const AUTO_CHUNKS_MAX: usize = 65_536;
+/// Bytes of a phase's arguments that travel in the descriptor; larger ones get a segment.
+pub const ARGS_INLINE_BYTES: usize = 4096;
+/// Bytes of a partial result that travel in the table of partials; larger ones go to the worker's arena.
+pub const PARTIAL_INLINE_BYTES: usize = 48;
+/// Bytes of a panic message or an error text that travel from a worker; longer ones are cut, with a mark.
+pub const ERROR_TEXT_BYTES: usize = 4096;
+/// Bytes of an arena that are kept for the next phase.
+pub const ARENA_KEEP_BYTES: u64 = 1 << 20;
+/// Re-runs of a chunk after a death, so one attempt more than this.
+pub const RETRIES_DEFAULT: u32 = 3;
+/// From spawn until the worker has shown itself.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// From SIGTERM to SIGKILL.
+pub const TERM_GRACE: Duration = Duration::from_millis(500);
+/// A killed worker whose exit is not confirmed by then is unkillable, and the arrays it could write are tainted.
+pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// First pause after a worker failed to start; doubles up to [`RESPAWN_PAUSE_MAX`].
+pub const RESPAWN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause after a worker failed to start.
+pub const RESPAWN_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Failed starts in a row, beyond the number of workers, before the pool is broken.
+pub const START_FAILURES: u32 = 5;
+/// Longest wait for a peer without a look at who lives.
+pub const SLICE: Duration = Duration::from_millis(50);
+/// Shortest such wait: doubles up to [`SLICE`].
+pub const SLICE_MIN: Duration = Duration::from_millis(1);
+/// Chunk time-outs are sampled at an eighth of the time-out, within these bounds.
+pub const SAMPLE_MIN: Duration = Duration::from_millis(5);
+/// See [`SAMPLE_MIN`].
+pub const SAMPLE_MAX: Duration = Duration::from_millis(50);
+/// A line of a worker's output longer than this is passed on in pieces.
+pub const OUTPUT_LINE_BYTES: usize = 64 << 10;

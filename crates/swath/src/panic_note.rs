@@ -1,0 +1,70 @@
+//! Panics of kernels, turned into data: where, what, and the backtrace, taken by a hook while it is known.
+//!
+//! The hook is installed once per process, in front of the one that was there. Outside kernels it changes nothing.
+
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+
+use crate::cause::{What, shorten};
+
+thread_local! {
+    static IN_KERNEL: Cell<bool> = const { Cell::new(false) };
+    static NOTE: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+}
+
+/// Runs `kernel`; a panic becomes [`What::Panicked`] and prints nothing.
+pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, What>) -> Result<R, What> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| if !take_note(info) { previous(info) }));
+    });
+    let outer = IN_KERNEL.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(kernel));
+    IN_KERNEL.set(outer);
+    result.unwrap_or_else(|payload| Err(what_of(payload.as_ref())))
+}
+
+/// True inside a kernel.
+pub(crate) fn in_kernel() -> bool {
+    IN_KERNEL.get()
+}
+
+fn take_note(info: &PanicHookInfo<'_>) -> bool {
+    if !IN_KERNEL.get() {
+        return false;
+    }
+    let location = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        BacktraceStatus::Captured => shorten(backtrace.to_string()),
+        _ => String::new(),
+    };
+    NOTE.set(Some((location, backtrace)));
+    true
+}
+
+fn what_of(payload: &(dyn Any + Send)) -> What {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    let (location, backtrace) = NOTE.take().unwrap_or_else(|| ("an unknown place".into(), String::new()));
+    let message = shorten(text.unwrap_or_else(|| "(a panic without a text)".into()));
+    What::Panicked { message, location, backtrace }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_says_where_and_what() {
+        let caught = catching::<()>(|| panic!("seven is {}", 7)).expect_err("panicked");
+        let What::Panicked { message, location, .. } = caught else { panic!("another kind") };
+        assert_eq!(message, "seven is 7");
+        assert!(location.contains("panic_note.rs:"), "{location}");
+        assert_eq!(catching(|| Ok(1)), Ok(1));
+    }
+}
