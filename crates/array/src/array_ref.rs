@@ -3,16 +3,16 @@
 //! Nothing here is a pointer. Bytes that come out of shared memory are an allegation until [`ArrayRef::check`] has looked
 //! at them; [`rows_view`](crate::rows_view) demands that it did.
 
-use crate::segment_ref::SegmentRef;
 use bytemuck::{Pod, Zeroable};
 use ndarray::Dimension;
+use swath_segment::SegmentRef;
 
 use crate::limits::AXES_MAX;
 use crate::shape::{Extent, Order, dim_from};
 use crate::{DType, Element, Error};
 
 /// A reference to an array in shared memory, valid in every process of the session.
-#[derive(Copy, Clone, PartialEq, Pod, Zeroable)]
+#[derive(Copy, Clone, PartialEq, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct ArrayRef {
     /// The segment that holds it.

@@ -20,7 +20,7 @@ pub enum Error {
     Npy { object: String, source: NpyError },
     #[error("{object} holds {found}, not {expected}")]
     WrongType { object: String, found: DType, expected: DType },
-    #[error("{object} has the shape {found}: {} axes, not {expected}", .found.0.len())]
+    #[error("{object} has the shape {found}; expected number of axes: {expected}")]
     WrongAxes { object: String, found: ShapeText, expected: usize },
     #[error(
         "the data of {object} begins at byte {offset}, which {dtype} cannot be read at in place; \
@@ -31,8 +31,14 @@ pub enum Error {
     BadReference { what: &'static str },
     #[error("{object} cannot be changed: {why}")]
     NotWritable { object: String, why: &'static str },
+    #[error("{object} is open in another array of this process, and one of the two could change it")]
+    InUse { object: String },
+    #[error("{object} is not in a file: there is nothing to finish")]
+    NotInFile { object: String },
     #[error("{object} is tainted: {taint}")]
     Tainted { object: String, taint: Taint },
+    #[error(transparent)]
+    Segment(#[from] swath_segment::Error),
     #[error("cannot {operation} {object}: {source}")]
     Io { operation: &'static str, object: String, source: io::Error },
 }

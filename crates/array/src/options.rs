@@ -114,8 +114,7 @@ impl<T: Element, D: Dimension> ArrayOptions<T, D> {
         let extent = Extent::new(T::DTYPE, self.order, shape)?;
         let too_large = || Error::TooLarge { shape: crate::ShapeText(shape.to_vec()), dtype: T::DTYPE };
         let len = extent.bytes().checked_add(DATA_OFFSET_BYTES).ok_or_else(too_large)?;
-        let mut backing = Backing::create(&self.place, len)?;
-        backing.write_header(&npy::image_header(&extent));
+        let backing = Backing::create(&self.place, &extent, len)?;
         if self.huge_pages {
             backing.collapse();
         }
@@ -134,9 +133,7 @@ pub(crate) fn open_npy<T: Element, D: Dimension>(
     let source = npy::NpyFile::open(path, writable)?;
     let header = source.header;
     crate::shared::expect::<T, D>(&source.object, &header.extent)?;
-    if !header.data_offset.is_multiple_of(align_of::<T>()) {
-        return Err(Error::Misaligned { object: source.object, offset: header.data_offset, dtype: T::DTYPE });
-    }
-    let backing = Backing::open(source, writable)?;
+    header.expect_aligned(&source.object)?;
+    let backing = Backing::open(path, &source, writable)?;
     SharedArray::from_storage(Storage::new(backing, header.data_offset, header.extent)?)
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayView, ArrayViewMut, Dimension, ShapeBuilder};
+use ndarray::{ArrayView, ArrayViewMut, Dimension, ShapeBuilder, StrideShape};
 
 use crate::{ArrayRef, Element};
 
@@ -28,7 +28,7 @@ where
     let (dim, strides, first) = locate::<T, D>(base, r, &rows);
     // SAFETY: by 1 and 2 `first` and all elements reached by the strides lie in the mapping and are aligned; any bits
     // are a `T` (Pod); 4 is ndarray's demand that nothing mutates them during 'v.
-    unsafe { ArrayView::from_shape_ptr(dim.strides(strides), first) }
+    unsafe { ArrayView::from_shape_ptr(stride_shape(dim, strides), first) }
 }
 
 /// A mutable view of the rows `rows` (axis 0) of the array that `r` describes.
@@ -55,7 +55,7 @@ where
 {
     let (dim, strides, first) = locate::<T, D>(base, r, &rows);
     // SAFETY: as in `rows_view`, writable by 1; 4 is the exclusiveness that a mutable view demands.
-    unsafe { ArrayViewMut::from_shape_ptr(dim.strides(strides), first.cast_mut()) }
+    unsafe { ArrayViewMut::from_shape_ptr(stride_shape(dim, strides), first.cast_mut()) }
 }
 
 /// Shape, strides and first element of the rows.
@@ -70,4 +70,10 @@ fn locate<T: Element, D: Dimension>(base: *const u8, r: &ArrayRef, rows: &Range<
     // one past its end. Wrapping arithmetic keeps the computation defined wherever the preconditions are debugged.
     let first = base.wrapping_add(r.data_offset as usize).cast::<T>();
     (dim, strides, first.wrapping_add(rows.start * r.strides[0] as usize))
+}
+
+/// A view without elements gets ndarray's own strides: it takes our zeros for overlapping ones.
+#[inline]
+fn stride_shape<D: Dimension>(dim: D, strides: D) -> StrideShape<D> {
+    if dim.size() == 0 { dim.into() } else { dim.strides(strides) }
 }

@@ -98,13 +98,15 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     /// The existing `.npy` file at `path`, mapped in place for reading only: no copy, larger than memory if need be.
     ///
     /// Versions 1 to 3, any data offset that is aligned for `T` (an [`Error::Misaligned`] otherwise:
-    /// [`ArrayOptions::read_npy`] copies such a file), C or Fortran order. Nobody may change or shorten the file while it is mapped.
+    /// [`ArrayOptions::read_npy`] copies such a file), C or Fortran order. No other program may change or shorten the file while it
+    /// is mapped; in this one, a file is open in one array that can be changed or in any number that cannot
+    /// ([`Error::InUse`] otherwise).
     pub fn open_npy(path: impl AsRef<Path>) -> Result<SharedArray<T, D>, Error> {
         crate::options::open_npy(path.as_ref(), false)
     }
 
-    /// The same for reading and writing: changes go to the file as they are made, [`sync`](SharedArray::sync) waits until
-    /// they are on disk.
+    /// The same for reading and writing: changes go to the file as they are made, [`finish`](SharedArray::finish) waits
+    /// until they are on disk.
     pub fn open_npy_mut(path: impl AsRef<Path>) -> Result<SharedArray<T, D>, Error> {
         crate::options::open_npy(path.as_ref(), true)
     }
@@ -251,17 +253,11 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
         self.storage.clear_torn();
     }
 
-    /// Waits until all changes so far are on disk, of an array opened by [`open_npy_mut`](SharedArray::open_npy_mut) or
-    /// made by [`ArrayOptions::file`]. Nothing to do for memory.
-    pub fn sync(&self) -> Result<(), Error> {
-        self.storage.sync()
-    }
-
     /// Makes a file-backed array final: waits until its bytes are on disk and renames `FILE.partial` to `FILE`, replacing
-    /// what stood there. Dropped without `finish`, the partial file is removed.
+    /// what stood there. Dropped without `finish`, the partial file is removed. For an array opened by
+    /// [`open_npy_mut`](SharedArray::open_npy_mut) it only waits.
     ///
-    /// Errors: the disk's (writes through a mapping report theirs only here), tainted, a handle alive, not made by
-    /// [`ArrayOptions::file`].
+    /// Errors: the disk's (writes through a mapping report theirs only here), tainted, a handle alive, not in a file.
     pub fn finish(mut self) -> Result<(), Error> {
         self.exclusive()?.finish()
     }

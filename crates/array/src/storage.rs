@@ -37,10 +37,11 @@ struct Marks {
     torn: Vec<Torn>,
 }
 
-// SAFETY: see "Why it is `Send` and `Sync`" above.
-unsafe impl Send for Storage {}
-// SAFETY: see "Why it is `Send` and `Sync`" above.
-unsafe impl Sync for Storage {}
+// Compiled only if every part is.
+const _: () = {
+    const fn any_thread<X: Send + Sync>() {}
+    any_thread::<Storage>();
+};
 
 impl Storage {
     /// An array of `extent` whose data begins at `data_offset` of `backing`.
@@ -106,11 +107,6 @@ impl Storage {
         Ok(unsafe { std::slice::from_raw_parts_mut(first, self.extent.bytes()) })
     }
 
-    /// Waits until all changes are on disk (a file's; memory has none).
-    pub(crate) fn sync(&self) -> Result<(), Error> {
-        self.backing.sync()
-    }
-
     /// `Err` if tainted.
     pub(crate) fn usable(&self) -> Result<(), Error> {
         if !self.tainted.load(Ordering::Acquire) {
@@ -155,6 +151,9 @@ impl Storage {
     /// Makes a file-backed array final.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         self.usable()?;
+        if self.backing.file_path().is_none() {
+            return Err(Error::NotInFile { object: self.object() });
+        }
         self.backing.finish()
     }
 

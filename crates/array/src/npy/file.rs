@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{Header, NpyError, read_header};
+use super::{Header, read_header};
 use crate::Error;
 
 /// An open file and its checked header.
@@ -37,10 +37,7 @@ impl NpyFile {
             return Err(failed(not_regular()));
         }
         let header = read_header(&mut file).map_err(failed)?.map_err(wrong)?;
-        let (needed, found) = (header.data_offset as u64 + header.extent.bytes() as u64, metadata.len());
-        if found < needed {
-            return Err(wrong(NpyError::DataTruncated { needed, found }));
-        }
+        header.expect_data(metadata.len()).map_err(wrong)?;
         Ok(NpyFile { file, object, header })
     }
 

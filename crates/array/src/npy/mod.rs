@@ -19,6 +19,7 @@ pub(crate) use file::NpyFile;
 pub use read::{parse_header, read_header};
 pub use write::image_header;
 
+use crate::Error;
 use crate::shape::Extent;
 
 /// The first six bytes of every `.npy` file.
@@ -33,6 +34,24 @@ pub struct Header {
     pub data_offset: usize,
     /// Major version of the format: 1, 2 or 3.
     pub version: u8,
+}
+
+impl Header {
+    /// That a file of `found` bytes has all the data.
+    pub(crate) fn expect_data(&self, found: u64) -> Result<(), NpyError> {
+        // At most a header's length and isize::MAX: no overflow.
+        let needed = self.data_offset as u64 + self.extent.bytes() as u64;
+        if found < needed { Err(NpyError::DataTruncated { needed, found }) } else { Ok(()) }
+    }
+
+    /// That the data can be read in place from a mapping of the file.
+    pub(crate) fn expect_aligned(&self, object: &str) -> Result<(), Error> {
+        let dtype = self.extent.dtype();
+        match self.data_offset.is_multiple_of(dtype.align()) {
+            true => Ok(()),
+            false => Err(Error::Misaligned { object: object.into(), offset: self.data_offset, dtype }),
+        }
+    }
 }
 
 /// Why bytes are not a `.npy` image that swath can use.
