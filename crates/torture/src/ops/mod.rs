@@ -2,8 +2,10 @@
 
 mod barrier;
 mod event;
+mod ledger;
 mod mutex;
 mod props;
+mod segment;
 mod slot;
 
 use crate::scenario::Case;
@@ -14,6 +16,8 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(slot::cases());
+    cases.extend(ledger::cases());
+    cases.extend(segment::cases());
     cases
 }
 
@@ -23,4 +27,9 @@ pub(crate) fn warm_up() {
 }
 
 /// A process that a victim started by executing ourselves (its guardian) does its work here and does not return.
-pub(crate) fn become_helper_process() {}
+pub(crate) fn become_helper_process() {
+    let argv: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = swath_segment::guardian_entry(&argv) {
+        std::process::exit(code);
+    }
+}
