@@ -106,7 +106,8 @@ impl Arena {
 
 /// Reads the record at `at`. An error of kind `InvalidData` when it is not a whole record of this epoch and kind.
 pub(crate) fn read(file: &File, epoch: u32, kind: Kind, at: At) -> io::Result<Record> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("record of a worker: {what}"));
+    let invalid =
+        |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("record of a worker: {what}"));
     let offset = at.word().checked_sub(1).ok_or_else(|| invalid("none"))?;
     let mut header = Header::zeroed();
     file.read_exact_at(bytemuck::bytes_of_mut(&mut header), offset)?;

@@ -25,7 +25,9 @@ impl Attach {
             }
             Attach::Inline(known) => {
                 let found = known.iter().find(|(id, _)| *id == segment.id);
-                found.map(|(_, base)| *base).ok_or_else(|| format!("segment {} is not known here", segment.id))
+                found
+                    .map(|(_, base)| *base)
+                    .ok_or_else(|| format!("segment {} is not known here", segment.id))
             }
         }
     }

@@ -103,8 +103,7 @@ impl Flush {
 
     /// The word, if it says anything about `epoch`.
     pub(crate) fn of_epoch(word: u64, epoch: u32) -> Option<Flush> {
-        let flush =
-            Flush { at: word >> 16, swept: word & 0x4000 != 0, epoch: word as u16 & 0x3fff };
+        let flush = Flush { at: word >> 16, swept: word & 0x4000 != 0, epoch: word as u16 & 0x3fff };
         (flush.at != 0 && flush.epoch == epoch as u16 & 0x3fff).then_some(flush)
     }
 }
@@ -219,7 +218,9 @@ impl Board {
     fn block(&self, sequence: u32) -> &[AtomicU64] {
         let at = HEAD_BYTES + (sequence as usize & 1) * block_bytes();
         // SAFETY: both blocks lie inside the mapping, 8-aligned, and are only ever accessed as atomics.
-        unsafe { std::slice::from_raw_parts(self.base.add(at).cast::<AtomicU64>(), size_of::<Descriptor>() / 8) }
+        unsafe {
+            std::slice::from_raw_parts(self.base.add(at).cast::<AtomicU64>(), size_of::<Descriptor>() / 8)
+        }
     }
 
     // ---- bells -------------------------------------------------------------------------------------------------------

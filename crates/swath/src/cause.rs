@@ -86,7 +86,9 @@ impl fmt::Display for What {
                 chain.iter().try_for_each(|source| write!(f, ": {source}"))
             }
             What::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
-            What::Exited { code } => write!(f, "its process exited with code {code} in the middle of the chunk"),
+            What::Exited { code } => {
+                write!(f, "its process exited with code {code} in the middle of the chunk")
+            }
             What::Killed { signal, likely_out_of_memory } => {
                 write!(f, "its process was killed by {}", signal::name(*signal))?;
                 if *likely_out_of_memory {
@@ -141,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_failure_reads_as_a_sentence_and_repeats_nothing() {
-        let died = |worker| Cause { worker, pid: 7, what: What::Killed { signal: 9, likely_out_of_memory: false } };
+        let died =
+            |worker| Cause { worker, pid: 7, what: What::Killed { signal: 9, likely_out_of_memory: false } };
         let failure = ChunkFailure { chunk: 3, rows: 30..40, attempts: 2, causes: vec![died(0), died(1)] };
         assert_eq!(
             failure.to_string(),

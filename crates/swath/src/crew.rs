@@ -59,7 +59,6 @@ pub(crate) struct Member {
     fate: Option<What>,
     pub(crate) unkillable: bool,
     output: Vec<Token>,
-    started: Instant,
 }
 
 /// The arena of a worker that died during the phase under way: partials may refer to it.
@@ -95,7 +94,8 @@ pub(crate) struct Crew {
 impl Crew {
     /// Starts `workers` workers and waits until each has shown itself.
     pub(crate) fn start(session: Arc<Session>, workers: usize, threads: usize) -> Result<Arc<Crew>> {
-        let identity = swath_platform::exe::identity().map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
+        let identity = swath_platform::exe::identity()
+            .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
         // SAFETY: a new segment is zeroed, page-aligned and writable; the crew keeps it as long as the board is used.
         let board = unsafe { Board::create(board_segment.as_ptr(), workers, identity) };
@@ -126,14 +126,17 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_until_up(&self) -> Result<()> {
+    /// Waits until every worker has shown itself.
+    pub(crate) fn wait_until_up(&self) -> Result<()> {
         let slots = self.session.slots();
         let mut state = self.lock();
         loop {
             if let Some(why) = &state.broken {
                 return Err(ErrorKind::Spawn.with(why.clone()));
             }
-            let up = |m: &Member| m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation);
+            let up = |m: &Member| {
+                m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation)
+            };
             let Some(late) = state.members.iter().find(|m| !up(m)) else { return Ok(()) };
             let index = late.slot.index;
             let absent = late.pidfd.is_none();
@@ -196,7 +199,6 @@ impl Crew {
             fate: None,
             unkillable: false,
             output,
-            started: Instant::now(),
         };
         drop(state);
         self.expect_handshake(reactor, index, generation);
@@ -212,8 +214,10 @@ impl Crew {
         let pipe = || std::io::pipe().map_err(|e| format!("a pipe for its output: {e}"));
         let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
-        let assignment = Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
-        let mut argv = vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
+        let assignment =
+            Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
+        let mut argv =
+            vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
         argv.extend(assignment.to_args());
         let text = |s: String| CString::new(s).expect("numbers and names have no NUL");
         let child = reactor.spawn(&SpawnSelf {
@@ -238,8 +242,11 @@ impl Crew {
             HANDSHAKE,
             Box::new(move |reactor| {
                 let slot = crew.lock().members[index].slot;
-                if slot.generation == generation && crew.session.slots().state(slot.index) == (SlotState::Starting, generation) {
-                    let what = What::Setup { message: format!("it did not show itself within {HANDSHAKE:?}") };
+                if slot.generation == generation
+                    && crew.session.slots().state(slot.index) == (SlotState::Starting, generation)
+                {
+                    let what =
+                        What::Setup { message: format!("it did not show itself within {HANDSHAKE:?}") };
                     crew.escalate(reactor, index, generation, Rung::Kill, what);
                 }
             }),
@@ -358,15 +365,29 @@ impl Crew {
             let flush = self.board.cell(cell).flush.load(Ordering::Acquire);
             Some(ArenaOf { cell, generation: member.slot.generation, file, flush })
         });
-        let dead = past.into_iter().map(|p| ArenaOf { cell: p.cell, generation: p.generation, file: p.arena, flush: p.flush });
+        let dead = past.into_iter().map(|p| ArenaOf {
+            cell: p.cell,
+            generation: p.generation,
+            file: p.arena,
+            flush: p.flush,
+        });
         dead.chain(living).collect()
     }
 
     /// Kills worker `index`, beginning at `rung`. On the service thread.
-    pub(crate) fn escalate(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16, rung: Rung, why: What) {
+    pub(crate) fn escalate(
+        self: &Arc<Self>,
+        reactor: &mut Reactor,
+        index: usize,
+        generation: u16,
+        rung: Rung,
+        why: What,
+    ) {
         let mut state = self.lock();
         let member = &mut state.members[index];
-        let Some(pidfd) = member.pidfd.clone().filter(|_| member.slot.generation == generation) else { return };
+        let Some(pidfd) = member.pidfd.clone().filter(|_| member.slot.generation == generation) else {
+            return;
+        };
         member.fate.get_or_insert(why.clone());
         let pid = member.pid;
         let (next, pause) = match rung {
@@ -479,18 +500,12 @@ impl Member {
             fate: None,
             unkillable: false,
             output: Vec::new(),
-            started: Instant::now(),
         }
     }
 
     /// Whether there is a process.
     pub(crate) fn is_present(&self) -> bool {
         self.pidfd.is_some()
-    }
-
-    /// Since when.
-    pub(crate) fn started(&self) -> Instant {
-        self.started
     }
 }
 
@@ -508,7 +523,9 @@ fn what_of(status: Option<ExitStatus>, oom_kill: bool) -> What {
             What::Killed { signal, likely_out_of_memory: oom_kill && signal == signal::KILL }
         }
         Some((None, Some(code))) => What::Exited { code },
-        _ => What::Setup { message: "its process is gone, and the host program has taken its exit status".into() },
+        _ => What::Setup {
+            message: "its process is gone, and the host program has taken its exit status".into(),
+        },
     }
 }
 
@@ -544,7 +561,8 @@ fn environment(threads: usize) -> Vec<CString> {
     let entry = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
         CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
     };
-    let mut all: Vec<CString> = std::env::vars_os().filter_map(|(name, value)| entry(&name, &value)).collect();
+    let mut all: Vec<CString> =
+        std::env::vars_os().filter_map(|(name, value)| entry(&name, &value)).collect();
     for name in THREADS {
         if std::env::var_os(name).is_none() {
             all.extend(entry(name.as_ref(), threads.to_string().as_ref()));

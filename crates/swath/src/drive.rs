@@ -11,6 +11,7 @@ use crate::cause::{What, shorten};
 use crate::context::Ctx;
 use crate::operand::Operand;
 use crate::panic_note;
+use crate::team::{Team, TeamKernel, TeamOperand};
 use crate::turn::{InHand, Turn};
 
 /// A driver, as it is named in a descriptor.
@@ -123,7 +124,7 @@ fn chunks<O: Operand, A: DeserializeOwned, R>(
 }
 
 fn prepare<O: Operand, A: DeserializeOwned>(turn: &mut Turn<'_>) -> Result<Ctx<A>, What> {
-    let args = turn.prepare::<O, A>()?;
+    let args = turn.prepare::<A>(O::COUNT, O::check)?;
     Ok(Ctx::new(args, turn.hand.index, turn.descriptor.seed, turn.hand.board))
 }
 
@@ -168,6 +169,34 @@ where
     // A flush may be followed by more chunks, which another worker's death has given back.
     while fold_once::<O, A, Acc, R>(turn, functions.clone()) {}
     turn.idle();
+}
+
+/// A team: every worker takes the one chunk that is its rank.
+pub(crate) fn team_driver<O: TeamOperand, A: DeserializeOwned>(turn: &mut Turn<'_>) {
+    let (rank, size) = (turn.hand.index, turn.hand.board.workers());
+    let Some(held) = turn.take(rank) else { return };
+    match run_member::<O, A>(turn, rank, size) {
+        Ok(()) => turn.commit(held),
+        Err(what) => turn.fail(held, what),
+    }
+    turn.idle();
+}
+
+fn run_member<O: TeamOperand, A: DeserializeOwned>(
+    turn: &mut Turn<'_>,
+    rank: usize,
+    size: usize,
+) -> Result<(), What> {
+    let args = turn.prepare::<A>(O::COUNT, O::check)?;
+    // SAFETY: the coordinator names this driver together with a kernel of exactly this type.
+    let kernel = unsafe { turn.function::<TeamKernel<O, A>>(turn.descriptor.kernel)? };
+    let team = Team::new(rank, size, args, turn.meeting()?);
+    cpu::reset_float_state();
+    panic_note::catching(|| {
+        // SAFETY: prepared with this operand's count and check; the claim on chunk `rank` makes us its only member.
+        let views = unsafe { O::view(turn.bound(), rank, size) };
+        kernel(&team, views).map_err(IntoFailure::into_failure)
+    })
 }
 
 /// Folds until nothing is left to claim, and flushes. False when there was nothing at all.

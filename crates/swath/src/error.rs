@@ -75,6 +75,11 @@ impl ErrorKind {
 }
 
 impl Error {
+    /// An error of the caller's own, for kernels of teams.
+    pub fn other(message: impl Into<String>) -> Error {
+        ErrorKind::Failed.with(message)
+    }
+
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.0.source = Some(source.into());
         self

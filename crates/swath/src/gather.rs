@@ -30,7 +30,8 @@ pub(crate) struct Gather<'g> {
 impl Gather<'_> {
     /// The values of all chunks that are DONE, in chunk order.
     pub(crate) fn values<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
-        let done = (0..self.ledger.len()).filter(|chunk| self.ledger.entry(*chunk).state() == Some(State::Done));
+        let done =
+            (0..self.ledger.len()).filter(|chunk| self.ledger.entry(*chunk).state() == Some(State::Done));
         done.map(|chunk| self.value(chunk)).collect()
     }
 
@@ -43,7 +44,8 @@ impl Gather<'_> {
             Some(Place::Arena { cell, generation, at }) => {
                 let arena = self.arenas.iter().find(|a| (a.cell, a.generation) == (cell, generation));
                 let arena = arena.ok_or_else(|| lost("its arena is gone".into()))?;
-                let record = arena::read(&arena.file, self.epoch, Kind::Value, at).map_err(|e| lost(e.to_string()))?;
+                let record =
+                    arena::read(&arena.file, self.epoch, Kind::Value, at).map_err(|e| lost(e.to_string()))?;
                 postcard::from_bytes(&record.bytes).map_err(|e| lost(e.to_string()))
             }
             None => Err(lost("its entry makes no sense".into())),

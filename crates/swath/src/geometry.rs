@@ -27,14 +27,14 @@ pub enum Chunk {
 
 /// The borders of one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(crate) struct Geometry {
     rows: usize,
     rows_per_chunk: usize,
 }
 
 /// Why borders cannot be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GeometryError {
+pub(crate) enum GeometryError {
     /// The option was 0.
     #[error("chunks of zero {0}: give at least 1")]
     Zero(&'static str),
@@ -51,7 +51,12 @@ pub enum GeometryError {
 impl Geometry {
     /// Cuts `rows` rows of `row_bytes` bytes each (summed over the operands that are cut); `undo` tells whether some of
     /// them are updated in place.
-    pub fn new(rows: usize, row_bytes: usize, undo: bool, chunk: Chunk) -> Result<Geometry, GeometryError> {
+    pub(crate) fn new(
+        rows: usize,
+        row_bytes: usize,
+        undo: bool,
+        chunk: Chunk,
+    ) -> Result<Geometry, GeometryError> {
         let per_chunk = match chunk {
             Chunk::Auto => auto(rows, row_bytes, undo),
             Chunk::Rows(0) => return Err(GeometryError::Zero("rows")),
@@ -70,32 +75,32 @@ impl Geometry {
     }
 
     /// Exactly one row per chunk: what a team uses for its ranks.
-    pub fn ranks(n: usize) -> Geometry {
+    pub(crate) fn ranks(n: usize) -> Geometry {
         Geometry { rows: n, rows_per_chunk: 1 }
     }
 
     /// Rebuilds borders that travelled in a descriptor.
-    pub fn from_parts(rows: usize, rows_per_chunk: usize) -> Geometry {
+    pub(crate) fn from_parts(rows: usize, rows_per_chunk: usize) -> Geometry {
         Geometry { rows, rows_per_chunk: rows_per_chunk.max(1) }
     }
 
     /// Number of chunks.
-    pub fn chunks(&self) -> usize {
+    pub(crate) fn chunks(&self) -> usize {
         self.rows.div_ceil(self.rows_per_chunk)
     }
 
     /// Number of rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Rows of every chunk but perhaps the last.
-    pub fn rows_per_chunk(&self) -> usize {
+    pub(crate) fn rows_per_chunk(&self) -> usize {
         self.rows_per_chunk
     }
 
     /// The rows of `chunk`.
-    pub fn rows_of(&self, chunk: usize) -> Range<usize> {
+    pub(crate) fn rows_of(&self, chunk: usize) -> Range<usize> {
         let lo = (chunk * self.rows_per_chunk).min(self.rows);
         lo..(lo + self.rows_per_chunk).min(self.rows)
     }

@@ -19,11 +19,17 @@ pub(crate) fn decide(asked: Option<usize>) -> Result<HeadCount, Error> {
     choose(over.as_deref(), asked, cpu::affinity_count(), cpu::cgroup_quota())
 }
 
-fn choose(over: Option<&str>, asked: Option<usize>, mask: usize, quota: Option<f64>) -> Result<HeadCount, Error> {
+fn choose(
+    over: Option<&str>,
+    asked: Option<usize>,
+    mask: usize,
+    quota: Option<f64>,
+) -> Result<HeadCount, Error> {
     let (workers, why) = match (over.filter(|text| !text.is_empty()), asked) {
         (Some(text), _) => {
             let number = text.trim().parse().map_err(|_| {
-                ErrorKind::Usage.with(format!("SWATH_WORKERS is `{text}`; it must be a number, 0 for no processes"))
+                ErrorKind::Usage
+                    .with(format!("SWATH_WORKERS is `{text}`; it must be a number, 0 for no processes"))
             })?;
             (number, "SWATH_WORKERS says so".to_owned())
         }

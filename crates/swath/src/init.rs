@@ -19,7 +19,8 @@ pub fn init() {
     if let Some(code) = swath_segment::guardian_entry(&args) {
         std::process::exit(code);
     }
-    match swath_segment::worker_membership(&args) {
+    // The first four arguments are the membership's, the rest is for the worker.
+    match swath_segment::worker_membership(args.get(..4).unwrap_or(&args)) {
         None => {}
         Some(Ok(membership)) => crate::worker::main(&membership, args.get(4..).unwrap_or_default()),
         Some(Err(error)) => {

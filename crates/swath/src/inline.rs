@@ -39,7 +39,8 @@ impl Inline {
     /// A board of one cell, and an arena.
     pub(crate) fn new() -> Result<Inline> {
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(1))?;
-        let system = |what: &str, e: std::io::Error| ErrorKind::Memory.with(format!("{what}: {e}")).caused_by(e);
+        let system =
+            |what: &str, e: std::io::Error| ErrorKind::Memory.with(format!("{what}: {e}")).caused_by(e);
         let identity = exe::identity().map_err(|e| system("/proc/self/exe", e))?;
         // SAFETY: a new segment is zeroed, page-aligned and writable, and is kept beside the board.
         let board = unsafe { Board::create(board_segment.as_ptr(), 1, identity) };
@@ -71,8 +72,9 @@ impl Inline {
         let descriptor = memory.describe(&plan, false)?;
         self.prepare(memory, &plan)?;
         // SAFETY: the ledger lives in `memory`, the operands are borrowed by the plan; both outlive this call.
-        let mut recovery =
-            unsafe { Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, run::bound_of(&plan.operands)) };
+        let mut recovery = unsafe {
+            Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, run::bound_of(&plan.operands))
+        };
         recovery.retries = plan.settings.retries;
         recovery.retry_if = plan.settings.retry_if;
         recovery.team = plan.team.is_some();
@@ -83,7 +85,8 @@ impl Inline {
         self.take_turns(&mut recovery)?;
         recovery.name_the_unexplained();
         let flush = board.cell(0).flush.load(std::sync::atomic::Ordering::Acquire);
-        let file = self.arena.try_clone().map_err(|e| ErrorKind::Memory.with(format!("memory for results: {e}")))?;
+        let file =
+            self.arena.try_clone().map_err(|e| ErrorKind::Memory.with(format!("memory for results: {e}")))?;
         let arenas = [ArenaOf { cell: 0, generation: OWNER.generation, file, flush }];
         let mut report = run::report(&plan, &recovery, &board, began);
         report.workers = 0;
@@ -125,12 +128,17 @@ impl Inline {
             let driver = kernel::address_of(descriptor.driver).expect("we named it ourselves");
             // SAFETY: the address of a function of type `Driver`, named in this process.
             let driver = unsafe { std::mem::transmute::<*const (), Driver>(driver) };
-            let mut turn = Turn::new(&mut self.hand, &descriptor).map_err(|why| ErrorKind::Memory.with(why))?;
+            let mut turn =
+                Turn::new(&mut self.hand, &descriptor).map_err(|why| ErrorKind::Memory.with(why))?;
             driver(&mut turn);
-            let last = At::from_word(self.hand.board.cell(0).failures.load(std::sync::atomic::Ordering::Acquire));
+            let last =
+                At::from_word(self.hand.board.cell(0).failures.load(std::sync::atomic::Ordering::Acquire));
             let failures = read_failures(&self.arena, descriptor.epoch, last, seen);
             seen = last;
-            let retried = failures.into_iter().filter(|(chunk, cause)| recovery.reported(*chunk, cause.clone())).count();
+            let retried = failures
+                .into_iter()
+                .filter(|(chunk, cause)| recovery.reported(*chunk, cause.clone()))
+                .count();
             if retried == 0 {
                 return Ok(());
             }

@@ -36,6 +36,7 @@ mod respawn;
 mod rng;
 mod run;
 mod settings;
+mod team;
 mod turn;
 mod undo;
 mod watch;
@@ -58,10 +59,13 @@ pub use pool::{Pool, PoolBuilder};
 pub use report::Report;
 pub use rng::ChunkRng;
 pub use settings::Progress;
-pub use swath_array::{ArrayHandle, Bool, DType, Element, SharedArray, c32, c64};
+pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
+pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 
 /// What most programs name.
 pub mod prelude {
     pub use crate::{Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, out, whole};
-    pub use ndarray::{self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, azip};
+    pub use ndarray::{
+        self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, azip,
+    };
 }

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
-use swath_array::{ArrayRef, Element, SharedArray, Taint, rows_view, rows_view_mut};
+use swath_array::{ArrayRef, Element, SharedArray, Taint, Torn, rows_view, rows_view_mut};
 
 use crate::descriptor::Mode;
 
@@ -24,7 +24,9 @@ pub struct Described<'a> {
     pub(crate) base: *mut u8,
     pub(crate) name: Option<&'a str>,
     pub(crate) taint: Box<dyn Fn(Taint) + Send + Sync + 'a>,
-    pub(crate) tainted: Option<Taint>,
+    pub(crate) tear: Box<dyn Fn(Torn) + Send + Sync + 'a>,
+    /// Why the array cannot be used now: tainted, or lent to a handle.
+    pub(crate) refused: Option<swath_array::Error>,
 }
 
 /// One array as a process that runs kernels sees it.
@@ -92,15 +94,19 @@ pub unsafe trait Operand {
     unsafe fn view<'v>(bound: &[Bound], rows: &Range<usize>) -> Self::View<'v>;
 }
 
-fn described<'a, T: Element, D: Dimension>(array: &'a SharedArray<T, D>, mode: Mode) -> Described<'a> {
+pub(crate) fn described<'a, T: Element, D: Dimension>(
+    array: &'a SharedArray<T, D>,
+    mode: Mode,
+) -> Described<'a> {
     let reference = array.array_ref();
     Described {
         array: reference,
         mode,
-        base: array.data_ptr().cast::<u8>().wrapping_sub(reference.data_offset as usize),
+        base: array.base_ptr(),
         name: array.name(),
         taint: Box::new(move |taint| array.taint(taint)),
-        tainted: array.tainted(),
+        tear: Box::new(move |torn| array.mark_torn(torn)),
+        refused: if mode.writes() { array.try_exclusive() } else { array.try_shared() }.err(),
     }
 }
 

@@ -20,7 +20,11 @@ pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, What>) -> Result<R,
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| if !take_note(info) { previous(info) }));
+        std::panic::set_hook(Box::new(move |info| {
+            if !take_note(info) {
+                previous(info)
+            }
+        }));
     });
     let outer = IN_KERNEL.replace(true);
     let result = catch_unwind(AssertUnwindSafe(kernel));

@@ -50,7 +50,8 @@ impl Partial {
 
     /// An entry that refers to record `at` of an arena.
     pub(crate) fn in_arena(cell: usize, generation: u16, at: At) -> Partial {
-        let mut entry = Partial { len: IN_ARENA, cell: cell as u32, generation: generation.into(), ..Zeroable::zeroed() };
+        let mut entry =
+            Partial { len: IN_ARENA, cell: cell as u32, generation: generation.into(), ..Zeroable::zeroed() };
         entry.bytes[..8].copy_from_slice(&at.word().to_ne_bytes());
         entry
     }

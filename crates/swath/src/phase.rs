@@ -83,13 +83,14 @@ impl<'a, T: Serialize + DeserializeOwned> IntoArgs<ByReference<T>> for &'a T {
 
 /// Arguments of type `A`, already encoded.
 pub struct Encoded<A> {
-    bytes: Result<Vec<u8>>,
+    pub(crate) bytes: Result<Vec<u8>>,
     kernel_sees: PhantomData<fn() -> A>,
 }
 
-fn encode<A, T: Serialize>(args: &T) -> Encoded<A> {
+pub(crate) fn encode<A, T: Serialize>(args: &T) -> Encoded<A> {
     let bytes = postcard::to_stdvec(args).map_err(|e| {
-        ErrorKind::Codec.with(format!("arguments of type {} cannot be encoded: {e}", std::any::type_name::<A>()))
+        ErrorKind::Codec
+            .with(format!("arguments of type {} cannot be encoded: {e}", std::any::type_name::<A>()))
     });
     Encoded { bytes, kernel_sees: PhantomData }
 }
@@ -103,7 +104,12 @@ impl<'p, O: Operand> Phase<'p, O, Encoded<()>> {
 impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
     /// What the kernel needs from outside: any serde value, `ctx.args()` in the kernel. Encoded once, decoded once per worker.
     pub fn args<By, T: IntoArgs<By>>(self, args: T) -> Phase<'p, O, Encoded<T::Owned>> {
-        Phase { pool: self.pool, operands: self.operands, args: encode(&args.hold()), settings: self.settings }
+        Phase {
+            pool: self.pool,
+            operands: self.operands,
+            args: encode(&args.hold()),
+            settings: self.settings,
+        }
     }
 
     /// How rows are cut into chunks; [`Chunk::Auto`] by default.
@@ -192,7 +198,8 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
         R: Serialize + DeserializeOwned,
         E: IntoFailure,
     {
-        let functions = Functions { driver: drive::try_map::<O, A, R, E>, kernel: kernel as *const (), init: None };
+        let functions =
+            Functions { driver: drive::try_map::<O, A, R, E>, kernel: kernel as *const (), init: None };
         Map { phase: self, functions, value: PhantomData }
     }
 
@@ -254,7 +261,9 @@ fn cut(operands: &[Described<'_>]) -> Result<(usize, usize)> {
     let mut row_bytes = 0usize;
     for (position, operand) in operands.iter().enumerate() {
         if operand.array.ndim == 0 {
-            return Err(ErrorKind::Shape.with(format!("operand {position} has no axis; a phase cuts along axis 0")));
+            return Err(
+                ErrorKind::Shape.with(format!("operand {position} has no axis; a phase cuts along axis 0"))
+            );
         }
         if !operand.mode.is_cut() {
             continue;
@@ -268,7 +277,9 @@ fn cut(operands: &[Described<'_>]) -> Result<(usize, usize)> {
         rows = Some(own);
         row_bytes = row_bytes.saturating_add(operand.array.row_bytes());
     }
-    let rows = rows.ok_or_else(|| ErrorKind::Shape.with("all operands are whole(…); nothing is left to cut into chunks"))?;
+    let rows = rows.ok_or_else(|| {
+        ErrorKind::Shape.with("all operands are whole(…); nothing is left to cut into chunks")
+    })?;
     Ok((rows, row_bytes))
 }
 
@@ -325,7 +336,9 @@ impl<O: Operand, A: DeserializeOwned, T: Element + Serialize + DeserializeOwned>
         let count: usize = parts.iter().map(Vec::len).sum();
         let mut to: ArrayViewMut1<'_, T> = into.0.try_view_mut()?;
         if count > to.len() {
-            return Err(ErrorKind::Shape.with(format!("{count} elements do not fit into an array of {}", to.len())));
+            return Err(
+                ErrorKind::Shape.with(format!("{count} elements do not fit into an array of {}", to.len()))
+            );
         }
         for (to, from) in to.iter_mut().zip(parts.into_iter().flatten()) {
             *to = from;

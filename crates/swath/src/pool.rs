@@ -126,7 +126,9 @@ impl Pool {
     /// Process ids of the workers that are there now.
     pub fn pids(&self) -> Vec<u32> {
         match &self.staff {
-            Staff::Crew(crew) => crew.lock().members.iter().filter(|m| m.is_present()).map(|m| m.pid).collect(),
+            Staff::Crew(crew) => {
+                crew.lock().members.iter().filter(|m| m.is_present()).map(|m| m.pid).collect()
+            }
             Staff::Inline(_) => Vec::new(),
         }
     }
@@ -144,7 +146,11 @@ impl Pool {
     }
 
     /// Runs a phase, one at a time.
-    pub(crate) fn run<T>(&self, plan: Plan<'_>, finish: impl FnOnce(&Gather<'_>) -> Result<T>) -> Result<(T, Report)> {
+    pub(crate) fn run<T>(
+        &self,
+        plan: Plan<'_>,
+        finish: impl FnOnce(&Gather<'_>) -> Result<T>,
+    ) -> Result<(T, Report)> {
         if panic_note::in_kernel() {
             return Err(ErrorKind::WouldDeadlock.with("a phase from within a kernel would wait for itself"));
         }

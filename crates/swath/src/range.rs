@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// `{lo: 32, hi: 32}`: chunks `lo..hi` are not taken yet.
 #[repr(transparent)]
 #[derive(Debug, Default)]
-pub struct Range(AtomicU64);
+pub(crate) struct Range(AtomicU64);
 
 fn pack(lo: u32, hi: u32) -> u64 {
     u64::from(lo) << 32 | u64::from(hi)
@@ -21,19 +21,19 @@ fn unpack(word: u64) -> (u32, u32) {
 
 impl Range {
     /// Replaces the range.
-    pub fn set(&self, lo: u32, hi: u32) {
+    pub(crate) fn set(&self, lo: u32, hi: u32) {
         self.0.store(pack(lo, hi), Ordering::Release);
     }
 
     /// Chunks left.
-    pub fn remaining(&self) -> u32 {
+    pub(crate) fn remaining(&self) -> u32 {
         let (lo, hi) = unpack(self.0.load(Ordering::Relaxed));
         hi.saturating_sub(lo)
     }
 
     /// Takes the first chunk.
     #[inline]
-    pub fn take(&self) -> Option<u32> {
+    pub(crate) fn take(&self) -> Option<u32> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             let (lo, hi) = unpack(seen);
@@ -48,7 +48,7 @@ impl Range {
     }
 
     /// Takes the back half, at least one chunk.
-    pub fn steal(&self) -> Option<(u32, u32)> {
+    pub(crate) fn steal(&self) -> Option<(u32, u32)> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             let (lo, hi) = unpack(seen);

@@ -76,7 +76,12 @@ impl Recovery {
     /// # Safety
     /// 1. `entries` points at one atomic per chunk, mapped until the recovery is dropped.
     /// 2. `bound` is mapped writable where it is written, as long as that, and checked.
-    pub(crate) unsafe fn new(entries: *const AtomicU64, epoch: u32, geometry: Geometry, bound: Vec<Bound>) -> Recovery {
+    pub(crate) unsafe fn new(
+        entries: *const AtomicU64,
+        epoch: u32,
+        geometry: Geometry,
+        bound: Vec<Bound>,
+    ) -> Recovery {
         Recovery {
             entries,
             epoch,
@@ -111,7 +116,13 @@ impl Recovery {
 
     /// Step 6, for all that the fenced `owner` held. `flush` is the worker's flush word, `undo` the coordinator's mapping of
     /// its undo slot.
-    pub(crate) fn take_back(&mut self, owner: Owner, cause: &Cause, flush: u64, undo_slot: *mut u8) -> TakenBack {
+    pub(crate) fn take_back(
+        &mut self,
+        owner: Owner,
+        cause: &Cause,
+        flush: u64,
+        undo_slot: *mut u8,
+    ) -> TakenBack {
         self.workers_lost += 1;
         let published = Flush::of_epoch(flush, self.epoch).is_some_and(|f| !f.swept);
         let held: Vec<(usize, State)> = self.ledger().owned_by(owner).collect();
@@ -189,7 +200,9 @@ impl Recovery {
     pub(crate) fn name_the_unexplained(&mut self) {
         let ledger = self.ledger();
         let unexplained: Vec<usize> = (0..ledger.len())
-            .filter(|chunk| ledger.entry(*chunk).state() == Some(State::Failed) && !self.failed.contains_key(chunk))
+            .filter(|chunk| {
+                ledger.entry(*chunk).state() == Some(State::Failed) && !self.failed.contains_key(chunk)
+            })
             .collect();
         for chunk in unexplained {
             let what = What::Setup { message: "the worker had no memory left to say why".into() };

@@ -52,7 +52,8 @@ impl Report {
         self.workers_lost += other.workers_lost;
         self.wall += other.wall;
         self.failed.extend(other.failed.iter().cloned());
-        self.committed_by_worker.resize(self.committed_by_worker.len().max(other.committed_by_worker.len()), 0);
+        self.committed_by_worker
+            .resize(self.committed_by_worker.len().max(other.committed_by_worker.len()), 0);
         for (mine, theirs) in self.committed_by_worker.iter_mut().zip(&other.committed_by_worker) {
             *mine += theirs;
         }

@@ -14,7 +14,7 @@ use crate::cause::What;
 use crate::checksum::checksum;
 use crate::crew::{Crew, Rung, State};
 use crate::descriptor::{Descriptor, OperandRef, flag};
-use crate::error::{Error, ErrorKind, Result, RowsLeft};
+use crate::error::{ErrorKind, Result, RowsLeft};
 use crate::gather::Gather;
 use crate::geometry::Geometry;
 use crate::ledger::State as Entry;
@@ -164,15 +164,20 @@ pub(crate) fn bound_of(operands: &[Described<'_>]) -> Vec<Bound> {
 /// Errors that no worker is needed for.
 pub(crate) fn check(operands: &[Described<'_>]) -> Result<()> {
     if operands.len() > OPERANDS_MAX {
-        return Err(ErrorKind::Shape.with(format!("{} arrays; a phase has at most {OPERANDS_MAX}", operands.len())));
+        return Err(
+            ErrorKind::Shape.with(format!("{} arrays; a phase has at most {OPERANDS_MAX}", operands.len()))
+        );
     }
     for operand in operands {
-        if let Some(taint) = &operand.tainted {
-            let name = operand.name.unwrap_or("an unnamed array");
-            return Err(ErrorKind::Memory.with(format!("{name} is tainted: {taint}")));
+        if let Some(refused) = &operand.refused {
+            let name =
+                operand.name.map_or_else(|| "an unnamed array".to_owned(), |name| format!("array `{name}`"));
+            return Err(ErrorKind::Memory.with(format!("{name}: {refused}")));
         }
         if operand.mode.writes() && operand.array.is_read_only() {
-            return Err(ErrorKind::Memory.with("an array that was opened read-only cannot be written by a phase"));
+            return Err(
+                ErrorKind::Memory.with("an array that was opened read-only cannot be written by a phase")
+            );
         }
     }
     Ok(())
@@ -215,8 +220,9 @@ pub(crate) fn run<T>(
         crew.prepare_undo(&mut state, if needs_undo(&plan) { undo_bytes(&plan) } else { 0 })?;
         // SAFETY: the ledger has a word per chunk and lives in `memory`, the operands are borrowed by the plan; the fence
         // below takes the recovery out before either can go.
-        let mut recovery =
-            unsafe { Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, bound_of(&plan.operands)) };
+        let mut recovery = unsafe {
+            Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, bound_of(&plan.operands))
+        };
         recovery.retries = plan.settings.retries;
         recovery.retry_if = plan.settings.retry_if;
         recovery.team = plan.team.is_some();
@@ -270,7 +276,12 @@ pub(crate) fn share(chunks: usize, workers: usize, index: usize) -> (u32, u32) {
 
 impl Fence<'_, '_> {
     /// Waits until the phase is complete, or must be ended.
-    fn wait(&self, began: Instant, interrupts: bool, progress: &mut Option<crate::settings::ProgressFn<'_>>) -> End {
+    fn wait(
+        &self,
+        began: Instant,
+        interrupts: bool,
+        progress: &mut Option<crate::settings::ProgressFn<'_>>,
+    ) -> End {
         let board = &self.crew.board;
         let chunks = self.plan.geometry.chunks();
         let deadline = self.plan.settings.deadline.map(|d| began + d);
@@ -334,7 +345,8 @@ impl Fence<'_, '_> {
             if self.crew.collect_failures(&mut state) > 0 {
                 self.crew.board.announce_sweep();
             }
-            if let Some(why) = state.broken.as_ref().filter(|_| !state.members.iter().any(|m| m.is_present())) {
+            if let Some(why) = state.broken.as_ref().filter(|_| !state.members.iter().any(|m| m.is_present()))
+            {
                 tracing::error!("the pool is broken: {why}");
                 return Some(End::NoWorkers);
             }
@@ -355,10 +367,11 @@ impl Fence<'_, '_> {
 
     /// Chunks that killed their workers are left alone while all others are finished; a kernel's own error ends the phase.
     fn only_poison(&self, phase: &Recovery) -> bool {
-        !phase.team && phase.failed.values().all(|failure| {
-            let last = failure.causes.last().map(|cause| &cause.what);
-            matches!(last, Some(What::Exited { .. } | What::Killed { .. } | What::TimedOut { .. }))
-        })
+        !phase.team
+            && phase.failed.values().all(|failure| {
+                let last = failure.causes.last().map(|cause| &cause.what);
+                matches!(last, Some(What::Exited { .. } | What::Killed { .. } | What::TimedOut { .. }))
+            })
     }
 
     /// Whether a look at the recovery may find something: a failure, a death.
@@ -394,8 +407,12 @@ impl Fence<'_, '_> {
             phase.ending = true;
         }
         self.crew.board.stop(self.epoch);
-        let impatient = self.plan.team.is_some() || matches!(end, End::Deadline | End::Interrupted);
-        self.await_fence(impatient.then_some(Rung::Terminate));
+        self.await_fence(match end {
+            End::Deadline | End::Interrupted => Some(Rung::Terminate),
+            // Survivors learn of it at their next barrier; who does not come to one is killed after a grace.
+            _ if self.plan.team.is_some() => Some(Rung::Ask),
+            _ => None,
+        });
     }
 
     /// Waits until nobody holds a chunk. With a rung, or when waiting takes long while unwinding, whoever holds one is killed;
@@ -500,10 +517,16 @@ pub(crate) fn report(plan: &Plan<'_>, recovery: &Recovery, board: &Board, began:
 
 /// The phase's error, if it has one.
 pub(crate) fn conclude(plan: &Plan<'_>, end: End, recovery: &Recovery, report: &Report) -> Result<()> {
-    let name = if plan.settings.name.is_empty() { "the phase".to_owned() } else { format!("phase `{}`", plan.settings.name) };
+    let name = if plan.settings.name.is_empty() {
+        "the phase".to_owned()
+    } else {
+        format!("phase `{}`", plan.settings.name)
+    };
     let error = match end {
         End::Complete if report.failed.is_empty() || plan.settings.keep_going => return Ok(()),
-        End::Complete | End::Failed if plan.team.is_some() => ErrorKind::Team.with(format!("{name}: a member of the team failed")),
+        End::Complete | End::Failed if plan.team.is_some() => {
+            ErrorKind::Team.with(format!("{name}: a member of the team failed"))
+        }
         End::Complete | End::Failed => {
             let (failed, all) = (report.failed.len(), report.chunks);
             ErrorKind::Failed.with(format!("{name}: {failed} of {all} chunks failed"))
@@ -516,7 +539,9 @@ pub(crate) fn conclude(plan: &Plan<'_>, end: End, recovery: &Recovery, report: &
             let by = signal::caught().map_or_else(|| "the program".to_owned(), signal::name);
             ErrorKind::Interrupted.with(format!("{name} was interrupted by {by}"))
         }
-        End::NoWorkers => ErrorKind::NoWorkers.with(format!("{name}: all workers are gone and no new ones come up")),
+        End::NoWorkers => {
+            ErrorKind::NoWorkers.with(format!("{name}: all workers are gone and no new ones come up"))
+        }
     };
     Err(error.with_failures(report.failed.clone()).with_rows(rows_left(plan, recovery)))
 }
@@ -528,7 +553,8 @@ fn rows_left(plan: &Plan<'_>, recovery: &Recovery) -> RowsLeft {
     let ledger = recovery.ledger();
     for chunk in 0..ledger.len() {
         let entry = ledger.entry(chunk);
-        let torn = plan.team.is_some() || (writes_out && (entry.attempt() > 0 || entry.state() == Some(Entry::Failed)));
+        let torn = plan.team.is_some()
+            || (writes_out && (entry.attempt() > 0 || entry.state() == Some(Entry::Failed)));
         let list = match entry.state() {
             Some(Entry::Done) => &mut left.done,
             _ if torn => &mut left.unknown,
@@ -541,9 +567,4 @@ fn rows_left(plan: &Plan<'_>, recovery: &Recovery) -> RowsLeft {
         }
     }
     left
-}
-
-/// Makes a usage error into the engine's.
-pub(crate) fn usage(message: impl Into<String>) -> Error {
-    ErrorKind::Usage.with(message)
 }

@@ -3,8 +3,8 @@
 //! Worker processes and inline pools run the same code; only how segments are reached differs ([`Attach`]).
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -124,7 +124,8 @@ impl<'t> Turn<'t> {
     /// 1. `F` is the `fn` type whose address the coordinator named in this descriptor, next to the driver that calls this.
     pub(crate) unsafe fn function<F: Copy>(&self, name: u64) -> Result<F, What> {
         const { assert!(size_of::<F>() == size_of::<*const ()>()) };
-        let address = kernel::address_of(name).ok_or_else(|| setup("the kernel is not in this executable"))?;
+        let address =
+            kernel::address_of(name).ok_or_else(|| setup("the kernel is not in this executable"))?;
         // SAFETY: by 1, and since the address lies in the same executable's code (checked at the handshake).
         Ok(unsafe { std::mem::transmute_copy::<*const (), F>(&address) })
     }
@@ -207,16 +208,20 @@ impl<'t> Turn<'t> {
     // ---- set-up, once per turn, with a claim in hand -----------------------------------------------------------------
 
     /// Attaches arrays, undo slot and partials, and decodes the arguments.
-    pub(crate) fn prepare<O: Operand, A: DeserializeOwned>(&mut self) -> Result<A, What> {
+    pub(crate) fn prepare<A: DeserializeOwned>(
+        &mut self,
+        arrays: usize,
+        check: fn(&[Bound]) -> Result<(), swath_array::Error>,
+    ) -> Result<A, What> {
         if self.hand.arena_epoch != self.descriptor.epoch {
             self.hand.arena.clear().map_err(|e| setup(format!("its arena: {e}")))?;
             self.hand.arena_epoch = self.descriptor.epoch;
         }
         self.bind().map_err(setup)?;
-        if self.bound.len() < O::COUNT {
+        if self.bound.len() < arrays {
             return Err(setup("the phase names fewer arrays than its kernel takes"));
         }
-        O::check(&self.bound).map_err(|e| setup(e.to_string()))?;
+        check(&self.bound).map_err(|e| setup(e.to_string()))?;
         self.args()
     }
 
@@ -287,21 +292,32 @@ impl<'t> Turn<'t> {
     /// The views of a chunk in hand.
     ///
     /// # Safety
-    /// 1. `prepare::<O, _>` succeeded in this turn.
+    /// 1. `prepare` succeeded in this turn, with `O`'s count and check.
     /// 2. The views are dropped before `held` is finished or failed.
     pub(crate) unsafe fn views<'v, O: Operand>(&self, held: &InHand) -> O::View<'v> {
         // SAFETY: checked and attached by 1; the rows lie inside; the claim in `held` is ours until 2.
         unsafe { O::view(&self.bound, &held.rows) }
     }
 
+    /// The operands of a prepared turn.
+    pub(crate) fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// Where the team meets; `None` in an inline pool.
+    pub(crate) fn meeting(&mut self) -> Result<Option<*mut u8>, What> {
+        if self.hand.inline {
+            return Ok(None);
+        }
+        self.hand.attach.get(&self.descriptor.team, true).map(Some).map_err(setup)
+    }
+
     /// Every byte of the rows of `out` operands set to a value that no kernel can take for its own.
     fn fill_with_pattern(&self, rows: &Range<usize>) {
         for operand in self.bound.iter().filter(|b| b.mode == Mode::Out && b.array.is_c_order()) {
             let dtype = DType::from_code(operand.array.dtype);
-            let float = matches!(
-                dtype,
-                Some(DType::Float32 | DType::Float64 | DType::Complex64 | DType::Complex128)
-            );
+            let float =
+                matches!(dtype, Some(DType::Float32 | DType::Float64 | DType::Complex64 | DType::Complex128));
             let pattern = if float { 0xff } else { 0xa5 };
             let row_bytes = operand.array.row_bytes();
             let at = operand.array.data_offset as usize + rows.start * row_bytes;

@@ -26,7 +26,8 @@ fn runs(array: &ArrayRef) -> Runs {
     if array.is_c_order() {
         return Runs { runs: 1, bytes_per_row: row_bytes, stride: 0 };
     }
-    let others: usize = array.shape.iter().take(array.ndim as usize).skip(1).map(|&axis| axis as usize).product();
+    let others: usize =
+        array.shape.iter().take(array.ndim as usize).skip(1).map(|&axis| axis as usize).product();
     let item = row_bytes.checked_div(others).unwrap_or(0);
     Runs { runs: others, bytes_per_row: item, stride: item * array.rows() }
 }

@@ -144,7 +144,8 @@ fn serve(mut hand: Hand) -> ! {
 fn take_turn(hand: &mut Hand, descriptor: &Descriptor) {
     let board = hand.board;
     let driver = kernel::address_of(descriptor.driver);
-    let turn = Turn::new(hand, descriptor).and_then(|turn| Ok((turn, driver.ok_or("its driver is not in the executable")?)));
+    let turn = Turn::new(hand, descriptor)
+        .and_then(|turn| Ok((turn, driver.ok_or("its driver is not in the executable")?)));
     match turn {
         Ok((mut turn, driver)) => {
             // SAFETY: the coordinator, which runs the same executable, named a function of type `Driver`.
