@@ -1,0 +1,297 @@
+//! Who dies where, and who tidies up: `README.md`, "dies here → repaired there".
+
+mod stage;
+mod tracer;
+
+use std::ffi::CString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use stage::{Actor, PROMISE, eventually, exists, kill_pid, shm_names};
+use swath_platform::process;
+use swath_segment::{
+    Attachments, CONTROL_FD, Kind, Membership, Segment, Service, Session, SpawnSelf, WORKER_ARGV0, admin,
+    set_initialised, shm_path,
+};
+
+fn main() -> ExitCode {
+    let tests: &[stage::Test] = &[
+        ("session_ends_with_its_last_segment", session_ends_with_its_last_segment),
+        ("coordinator_killed_leaves_nothing", coordinator_killed_leaves_nothing),
+        ("coordinator_killed_takes_workers_and_their_children_along", workers_and_their_children_go),
+        ("guardian_killed_is_replaced", guardian_killed_is_replaced),
+        ("both_killed_names_are_reclaimed_by_clean", both_killed_then_clean),
+        ("both_killed_names_are_reclaimed_by_the_next_session", both_killed_then_next_session),
+        ("without_init_clean_finds_the_names", without_init_then_clean),
+        ("exec_of_the_coordinator_ends_the_session", exec_ends_the_session),
+        ("a_forked_child_neither_uses_nor_ends_the_session", forked_child),
+        ("clean_spares_the_living_and_strangers", clean_spares),
+        ("killed_at_every_system_call_leaves_nothing", tracer::killed_at_every_system_call),
+    ];
+    let scenarios: &[stage::Scenario] = &[
+        ("hold", hold),
+        ("workers", with_workers),
+        ("twice", twice),
+        ("exec", exec),
+        ("fork", fork),
+        ("traced", tracer::traced),
+    ];
+    stage::main(tests, scenarios, worker)
+}
+
+// Scenarios: what the children do.
+
+fn park() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+struct Props {
+    session: std::sync::Arc<Session>,
+    _segments: Vec<Segment>,
+}
+
+/// One segment of each kind; prints the session id, the guardian's pid and the names.
+fn props(name: &str) -> Props {
+    let session = Session::current().unwrap();
+    let segments = vec![
+        Segment::options().name(name).create(10_000).unwrap(),
+        Segment::options().create(1 << 20).unwrap(),
+        Segment::options().unnamed("scratch").kind(Kind::Engine).create(5000).unwrap(),
+    ];
+    println!("{}", session.id());
+    println!("{}", session.control().header().guardian_pid);
+    println!("{} {}", segments[0].name().unwrap(), segments[1].name().unwrap());
+    Props { session, _segments: segments }
+}
+
+/// `hold NAME init|bare`
+fn hold(args: &[String]) {
+    if args[1] == "init" {
+        set_initialised();
+    }
+    let _props = props(&args[0]);
+    park();
+}
+
+fn with_workers(args: &[String]) {
+    set_initialised();
+    let props = props(&args[0]);
+    let session = &props.session;
+    for _ in 0..2 {
+        let slot = session.slots().reserve().unwrap();
+        let text = |text: &str| CString::new(text).unwrap();
+        let spec = SpawnSelf {
+            argv: vec![
+                text(WORKER_ARGV0),
+                text(&CONTROL_FD.to_string()),
+                text(&slot.index.to_string()),
+                text(&slot.generation.to_string()),
+            ],
+            env: None,
+            fds: vec![(session.worker_control_fd(), CONTROL_FD)],
+            new_group: true,
+        };
+        let child = Service::global().call(|reactor| reactor.spawn(&spec)).unwrap();
+        session.slots().started(slot, child.pid, process::start_ticks(child.pid).unwrap());
+        println!("{}", child.pid);
+    }
+    park();
+}
+
+/// A worker without PDEATHSIG, with a child of its own that knows nothing of us.
+fn worker(membership: Membership) {
+    process::set_comm(WORKER_ARGV0);
+    assert!(membership.control.slots().enter(membership.slot, true));
+    let _attachments = Attachments::new(membership.control, membership.slot);
+    let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    println!("{}", child.id());
+    park();
+}
+
+fn twice(_: &[String]) {
+    set_initialised();
+    for round in 0..3 {
+        let props = props(&format!("twice-{}", std::process::id()));
+        assert!(props.session.is_guarded());
+        let slot = props.session.slot();
+        let id = props.session.id().to_owned();
+        drop(props);
+        assert!(!shm_names().iter().any(|name| name.contains(&id)), "round {round}: {:?}", shm_names());
+        assert_eq!((slot.index, slot.generation), (0, round + 1));
+    }
+    println!("done {}", stage::open_files());
+}
+
+fn exec(args: &[String]) {
+    use std::os::unix::process::CommandExt;
+    set_initialised();
+    let _props = props(&args[0]);
+    let error = std::process::Command::new("sleep").arg("20").exec();
+    panic!("{error}");
+}
+
+fn fork(args: &[String]) {
+    let props = props(&args[0]);
+    // SAFETY: the child calls functions that take locks, which is sound here: no other thread of this process holds one
+    // (the service thread sleeps in poll).
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let refused = matches!(Session::current(), Err(swath_segment::Error::Forked { .. }));
+        drop(props);
+        std::process::exit(if refused { 7 } else { 8 });
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a live local.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    println!("{} {}", libc::WEXITSTATUS(status), shm_path(&args[0]).exists());
+}
+
+// Tests.
+
+struct Played {
+    actor: Actor,
+    id: String,
+    guardian: u32,
+    names: Vec<String>,
+}
+
+fn play(scenario: &str, args: &[&str]) -> Played {
+    let mut actor = Actor::play(scenario, args);
+    let id = actor.line();
+    let guardian = actor.line().parse().unwrap();
+    let names = actor.line().split(' ').map(str::to_owned).collect();
+    let played = Played { actor, id, guardian, names };
+    assert!(played.names.iter().all(|name| shm_path(name).exists()));
+    played
+}
+
+fn unique(label: &str) -> String {
+    format!("test-{label}-{}", std::process::id())
+}
+
+fn is_gone(id: &str, names: &[String]) -> bool {
+    let present = shm_names();
+    !names.iter().any(|name| present.contains(name)) && !present.iter().any(|name| name.contains(id))
+}
+
+fn session_ends_with_its_last_segment() {
+    let (status, text) = Actor::play("twice", &[]).finish();
+    assert!(status.success() && text.contains("done"), "{status} {text}");
+}
+
+fn coordinator_killed_leaves_nothing() {
+    let Played { actor, id, guardian, names } = play("hold", &[&unique("hold"), "init"]);
+    assert!(exists(guardian) && exists(actor.pid()));
+    let info = admin::list().unwrap().into_iter().find(|session| session.id == id).unwrap();
+    assert!(info.alive && info.owner_pid == actor.pid() && info.guardian_pid == guardian);
+    actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&id, &names)), "{:?}", shm_names());
+    assert!(eventually(PROMISE, || !exists(guardian)));
+}
+
+fn workers_and_their_children_go() {
+    let Played { mut actor, id, guardian, names } = play("workers", &[&unique("workers")]);
+    let mut pids: Vec<u32> = (0..4).map(|_| actor.line().parse().unwrap()).collect();
+    pids.push(guardian);
+    assert!(pids.iter().all(|&pid| exists(pid)), "{pids:?}");
+    actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&id, &names)), "{:?}", shm_names());
+    assert!(eventually(PROMISE, || !pids.iter().any(|&pid| exists(pid))), "{pids:?}");
+}
+
+fn guardian_of(id: &str) -> u32 {
+    let sessions = admin::list().unwrap();
+    sessions.iter().find(|session| session.id == id).map_or(0, |session| session.guardian_pid)
+}
+
+fn guardian_killed_is_replaced() {
+    let Played { actor, id, mut guardian, names } = play("hold", &[&unique("replace"), "init"]);
+    for _ in 0..3 {
+        kill_pid(guardian);
+        let old = guardian;
+        assert!(eventually(PROMISE, || {
+            guardian = guardian_of(&id);
+            guardian != 0 && guardian != old
+        }));
+        assert!(exists(guardian) && !exists(old) && !is_gone(&id, &names));
+    }
+    actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&id, &names) && !exists(guardian)));
+}
+
+/// Stops the coordinator first, so that it cannot replace the guardian.
+fn kill_both(played: Played) -> (String, Vec<String>) {
+    let Played { actor, id, guardian, names } = played;
+    actor.signal(libc::SIGSTOP);
+    kill_pid(guardian);
+    actor.kill();
+    assert!(eventually(PROMISE, || !exists(guardian)));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!is_gone(&id, &names), "nobody was left to remove the names");
+    let info = admin::list().unwrap().into_iter().find(|session| session.id == id).unwrap();
+    assert!(!info.alive && info.segments.len() == 3, "{info:?}");
+    (id, names)
+}
+
+fn both_killed_then_clean() {
+    let (id, names) = kill_both(play("hold", &[&unique("both"), "init"]));
+    let mine = |report: admin::CleanReport| report.cleaned.into_iter().find(|cleaned| cleaned.id == id);
+    let would = mine(admin::clean(true).unwrap()).unwrap();
+    assert_eq!(would.names.len(), 3, "{would:?}");
+    assert!(!is_gone(&id, &names), "a dry run removes nothing");
+    assert_eq!(mine(admin::clean(false).unwrap()), Some(would));
+    assert!(is_gone(&id, &names));
+    assert_eq!(mine(admin::clean(false).unwrap()), None);
+}
+
+fn both_killed_then_next_session() {
+    let (id, names) = kill_both(play("hold", &[&unique("next"), "init"]));
+    let next = play("hold", &[&unique("next"), "init"]);
+    assert!(is_gone(&id, &names[1..]), "and the name in between is the next one's");
+    next.actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&next.id, &next.names) && !exists(next.guardian)));
+}
+
+fn without_init_then_clean() {
+    let Played { actor, id, guardian, names } = play("hold", &[&unique("bare"), "bare"]);
+    assert_eq!(guardian, 0);
+    actor.kill();
+    assert!(!is_gone(&id, &names));
+    admin::clean(false).unwrap();
+    assert!(is_gone(&id, &names));
+}
+
+fn exec_ends_the_session() {
+    let Played { actor, id, guardian, names } = play("exec", &[&unique("exec")]);
+    assert!(eventually(PROMISE, || is_gone(&id, &names) && !exists(guardian)), "{:?}", shm_names());
+    assert!(exists(actor.pid()), "the program that took the coordinator's place is not ours to kill");
+}
+
+fn forked_child() {
+    let Played { mut actor, id, names, .. } = play("fork", &[&unique("fork")]);
+    assert_eq!(actor.line(), "7 true");
+    let (status, _) = actor.finish();
+    assert!(status.success() && is_gone(&id, &names));
+}
+
+fn clean_spares() {
+    let living = play("hold", &[&unique("spared"), "init"]);
+    // Names in our form that no table of a dead session lists.
+    let stranger = format!("swath-0-{}-1", "a".repeat(26));
+    let link = format!("swath-0-{}.lock", "b".repeat(26));
+    let target = format!("{}-target", unique("link"));
+    std::fs::write(shm_path(&stranger), b"not yours").unwrap();
+    std::fs::write(shm_path(&target), b"not yours").unwrap();
+    std::os::unix::fs::symlink(shm_path(&target), shm_path(&link)).unwrap();
+    let report = admin::clean(false).unwrap();
+    assert!(report.live >= 1 && !report.cleaned.iter().any(|cleaned| cleaned.id == living.id));
+    assert!(!is_gone(&living.id, &living.names));
+    for name in [stranger, link, target] {
+        std::fs::symlink_metadata(shm_path(&name)).expect("untouched");
+        std::fs::remove_file(shm_path(&name)).unwrap();
+    }
+    living.actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&living.id, &living.names) && !exists(living.guardian)));
+}
