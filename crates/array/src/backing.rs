@@ -22,6 +22,9 @@ pub(crate) enum Place {
 
 /// A segment, and what only its maker knows about it.
 pub(crate) struct Backing {
+    /// `None` only when given up for ever: a file that is still mapped somewhere stays in use. Dropped before the segment,
+    /// with which the inode's number becomes free for another file.
+    usage: Option<Usage>,
     /// `None` only when given up for ever.
     segment: Option<Segment>,
     reference: SegmentRef,
@@ -30,8 +33,6 @@ pub(crate) struct Backing {
     file: Option<PathBuf>,
     /// Of a new file: what `file` becomes.
     target: Option<PathBuf>,
-    /// `None` only when given up for ever: a file that is still mapped somewhere stays in use.
-    usage: Option<Usage>,
 }
 
 impl Backing {
@@ -78,7 +79,7 @@ impl Backing {
             let object = file.unwrap_or_default().display().to_string();
             return Err(Error::InUse { object });
         }
-        Ok(Backing { segment: Some(segment), reference, writable, file, target, usage })
+        Ok(Backing { usage, segment: Some(segment), reference, writable, file, target })
     }
 
     fn segment(&self) -> &Segment {
