@@ -50,6 +50,24 @@ pub fn structural_masks(blocks: &[Block], delimiter: u8, masks: &mut [Masks]) {
     portable::structural_masks(blocks, delimiter, masks);
 }
 
+/// Calls `work` compiled for the processor at hand, as far as it is inlined.
+///
+/// Code that is built for every x86-64 does without the bit-field instructions that all processors of the last ten years
+/// have. What is inlined into `work` is compiled twice, with and without them, and the right one is chosen here.
+#[inline(always)]
+pub fn compiled_for_this_cpu<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("bmi1")
+        && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("lzcnt")
+    {
+        // SAFETY: the only precondition is that the processor has these features, which was asked in the lines above.
+        return unsafe { avx2::call(work) };
+    }
+    work()
+}
+
 /// Thirty-two bytes per comparison, on processors that have AVX2.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
@@ -57,6 +75,14 @@ mod avx2 {
     use std::arch::x86_64::{
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
     };
+
+    /// # Safety
+    ///
+    /// The processor has these features.
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+    pub(super) fn call<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
 
     /// # Safety
     ///
