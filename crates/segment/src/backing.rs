@@ -134,7 +134,6 @@ impl Backing {
 
     /// G5–G7 for a name: made under its unfinished name, reserved to the last page, mapped. Nothing stays on error.
     pub(crate) fn create_shm(unfinished: &str, len: usize, pinned: u64) -> Result<Backing> {
-        process::raise_open_files();
         let made = with_fd_0_occupied(|| ShmemConf::new().os_id(format!("/{unfinished}")).size(len).create());
         // Owns the name until the end of this function: an early return unlinks it.
         let mut made = made.map_err(|e| crate_error("shm_open", unfinished, e))?;
@@ -156,7 +155,6 @@ impl Backing {
 
     /// G5–G7 for a memfd.
     pub(crate) fn create_anonymous(label: &str, len: usize, pinned: u64) -> Result<Backing> {
-        process::raise_open_files();
         let file = file::memfd(label).map_err(|e| Error::system("memfd_create", label, e))?;
         reserve(&file, len, &Place::Anonymous, pinned, label)?;
         Backing::new(file, len, true, label)

@@ -187,7 +187,8 @@ fn pinned_text(pinned: u64) -> String {
 }
 
 impl Error {
-    /// Wraps what the kernel said; out of descriptors becomes the error that names the limit.
+    /// Wraps what the kernel said. Out of descriptors becomes the error that names the limit, which is the hard one from
+    /// then on: whoever tries again may succeed.
     pub(crate) fn system(operation: &'static str, object: impl ToString, source: io::Error) -> Error {
         let object = object.to_string();
         match source.raw_os_error() {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ use crate::{CONTROL_FD, GUARDIAN_ARGV0};
 /// SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGTSTP: meant for the job, not for who tidies up after it.
 const IGNORED: [i32; 6] = [1, 2, 3, 13, 15, 20];
 const SIGKILL: i32 = 9;
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
 
 /// If this process was started as a guardian: does a guardian's whole work and returns the exit code. `None` otherwise.
 ///
@@ -47,7 +50,7 @@ fn accept(argv: &[OsString]) -> Option<(OwnedFd, HeaderImage)> {
         return None;
     }
     let is_parent = header.coordinator_pid == process::getppid();
-    (is_parent || !is_alive(&header)).then_some((fd, header))
+    (is_parent || coordinator(&header).is_none()).then_some((fd, header))
 }
 
 /// The descriptor under [`CONTROL_FD`], if it is a control segment; nothing is closed if it is not.
@@ -70,10 +73,26 @@ pub(crate) fn inherited_control() -> Option<(OwnedFd, HeaderImage)> {
     Some((fd, header))
 }
 
-fn is_alive(header: &HeaderImage) -> bool {
-    let Ok(pidfd) = process::pidfd_open(header.coordinator_pid) else { return false };
-    process::start_ticks(header.coordinator_pid).is_ok_and(|ticks| ticks == header.coordinator_start)
-        && !process::exited(&pidfd)
+/// The coordinator, if it lives. Only what proves a death counts as one: a call that fails for want of something does
+/// not, for then we would kill the workers of a living session.
+fn coordinator(header: &HeaderImage) -> Option<OwnedFd> {
+    let pid = header.coordinator_pid;
+    let is_gone = |error: &io::Error| matches!(error.raw_os_error(), Some(ENOENT | ESRCH));
+    loop {
+        let pidfd = match process::pidfd_open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if is_gone(&error) => return None,
+            Err(_) => {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+        };
+        return match process::start_ticks(pid) {
+            Ok(ticks) if ticks != header.coordinator_start => None,
+            Err(error) if is_gone(&error) => None,
+            _ => (!process::exited(&pidfd)).then_some(pidfd),
+        };
+    }
 }
 
 /// N2: nothing of the host program's is kept: descriptors, working directory, signals.
@@ -91,9 +110,9 @@ fn prepare() {
 /// N3: until the kernel marks the life word of the coordinator's service thread, or the pidfd says that it has exited.
 fn await_death(control: &Control, header: &HeaderImage) {
     let slice = Duration::from_millis(GUARDIAN_SLICE_MS);
-    let Ok(pidfd) = process::pidfd_open(header.coordinator_pid) else { return };
+    let Some(pidfd) = coordinator(header) else { return };
     let word = control.slots().life_word(0);
-    while is_alive(header) {
+    while !process::exited(&pidfd) {
         let value = word.load(Ordering::Acquire);
         if value & OWNER_DIED != 0 {
             return;

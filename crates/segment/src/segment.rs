@@ -100,11 +100,17 @@ impl SegmentOptions {
         }
         let session = Session::current()?;
         let (place, flags) = self.place();
-        let backing = session.with_room(|pinned| {
-            room::check(&place, len as u64, pinned)?;
-            self.make(&session, flags, len, pinned)
-        });
-        let (entry, backing) = backing?;
+        let attempt = || {
+            session.with_room(|pinned| {
+                room::check(&place, len as u64, pinned)?;
+                self.make(&session, flags, len, pinned)
+            })
+        };
+        let (entry, backing) = match attempt() {
+            // The limit has been raised by now.
+            Err(Error::TooManyFiles { .. }) => attempt()?,
+            other => other?,
+        };
         let naming = self.naming;
         let (backing, pid) = (Some(backing), process::getpid());
         let mut segment = Segment { session, backing, entry, naming, unlinked: false, pid };
@@ -144,7 +150,7 @@ impl SegmentOptions {
         (place, flags | self.kind_flag())
     }
 
-    /// G2–G7: intent, file, room, mapping. The intent is withdrawn when the rest fails.
+    /// G3–G7: intent, file, room, mapping. The intent is withdrawn when the rest fails.
     fn make(&self, session: &Session, flags: u32, len: usize, pinned: u64) -> Result<(EntryImage, Backing)> {
         let label = match &self.naming {
             Naming::Auto => String::new(),
@@ -265,7 +271,7 @@ impl Segment {
         (self.entry.is_named() && !self.unlinked).then(|| self.entry.name()).flatten()
     }
 
-    /// G8: identity into the table, then the public name. Before, a file by that name can only be somebody else's.
+    /// G8, G9: identity into the table, then the public name. Before, a file by that name can only be somebody else's.
     fn publish(&mut self) -> Result<()> {
         self.complete_entry();
         if !self.entry.is_named() {

@@ -33,7 +33,7 @@ impl Table {
         Table { control, free: (0..SEGMENTS_MAX).rev().collect(), retired: VecDeque::new(), next_sequence: 1 }
     }
 
-    /// Step G2: writes the intent, before any system call makes anything.
+    /// Step G3: writes the intent, before any system call makes anything.
     pub(crate) fn enter(&mut self, name: &str, flags: u32) -> Result<EntryImage> {
         let index = self.free_index()?;
         let sequence = self.next_sequence;

@@ -105,8 +105,9 @@ fn worker(membership: Membership) {
     process::set_comm(WORKER_ARGV0);
     assert!(membership.control.slots().enter(membership.slot, true));
     let _attachments = Attachments::new(membership.control, membership.slot);
-    let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     println!("{}", child.id());
+    child.wait().unwrap();
     park();
 }
 

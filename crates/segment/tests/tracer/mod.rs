@@ -98,6 +98,7 @@ fn run(kill_at: Option<u32>) -> Run {
 
 /// Runs the scenario under ptrace. `go_on(thread, stop)` is asked at each entry into and exit from a system call of any
 /// of its threads; `false` kills it there.
+#[expect(clippy::zombie_processes, reason = "reaped by `wait`, as its threads are")]
 fn trace(mut go_on: impl FnMut(&HashSet<libc::pid_t>, libc::pid_t, u32) -> bool) -> Run {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["scenario", "traced"]).stdin(Stdio::null()).stdout(Stdio::null());
