@@ -67,7 +67,8 @@ impl<T: Element, D: Dimension> ArrayOptions<T, D> {
         self
     }
 
-    /// Ask the kernel for huge pages (which faults them all in). Best effort: refused, the array has ordinary pages.
+    /// Ask the kernel for huge pages (which faults them all in). Best effort: refused, the array has ordinary
+    /// pages; the kernel refuses unless the mapping happens to begin at a multiple of 2 MiB.
     pub fn huge_pages(mut self, huge_pages: bool) -> Self {
         self.huge_pages = huge_pages;
         self
