@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         ("exec_of_the_coordinator_ends_the_session", exec_ends_the_session),
         ("a_forked_child_neither_uses_nor_ends_the_session", forked_child),
         ("clean_spares_the_living_and_strangers", clean_spares),
+        ("sessions_of_another_layout_are_told_apart", other_layouts),
+        ("a_lying_table_removes_nothing_of_others", lying_table),
+        ("sessions_begin_and_end_in_many_threads", churn_of_threads),
         ("killed_at_every_system_call_leaves_nothing", tracer::killed_at_every_system_call),
     ];
     let scenarios: &[stage::Scenario] = &[
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         ("twice", twice),
         ("exec", exec),
         ("fork", fork),
+        ("churn", churn),
         ("traced", tracer::traced),
     ];
     stage::main(tests, scenarios, worker)
@@ -147,6 +151,25 @@ fn fork(args: &[String]) {
     // SAFETY: `status` is a live local.
     unsafe { libc::waitpid(pid, &mut status, 0) };
     println!("{} {}", libc::WEXITSTATUS(status), shm_path(&args[0]).exists());
+}
+
+/// The first segment begins a session and the last ends it, again and again, in eight threads at a time.
+fn churn(_: &[String]) {
+    set_initialised();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            scope.spawn(move || {
+                for round in 0..30 {
+                    let segment =
+                        Segment::options().name(unique(&format!("churn-{thread}-{round}"))).create(100);
+                    let segment = segment.unwrap();
+                    assert!(shm_path(segment.name().unwrap()).exists());
+                    assert!(segment.session().control().is_live(segment.id()));
+                }
+            });
+        }
+    });
+    println!("done");
 }
 
 // Tests.
@@ -295,4 +318,79 @@ fn clean_spares() {
     }
     living.actor.kill();
     assert!(eventually(PROMISE, || is_gone(&living.id, &living.names) && !exists(living.guardian)));
+}
+
+/// Overwrites 32-bit words of a dead session's control segment.
+fn patch(id: &str, words: &[(u64, u32)]) {
+    use std::os::unix::fs::FileExt;
+    let name = shm_names().into_iter().find(|name| name.contains(id) && name.ends_with(".lock")).unwrap();
+    let file = std::fs::File::options().write(true).open(shm_path(&name)).unwrap();
+    words.iter().for_each(|&(at, word)| file.write_all_at(&word.to_ne_bytes(), at).unwrap());
+}
+
+fn dead_session(label: &str) -> (String, Vec<String>) {
+    let Played { actor, id, names, .. } = play("hold", &[&unique(label), "bare"]);
+    actor.kill();
+    (id, names)
+}
+
+fn other_layouts() {
+    const LAYOUT_VERSION: u64 = 8;
+    const NAMES_VERSION: u64 = 12;
+    let find = |id: &str| admin::list().unwrap().into_iter().find(|session| session.id == id).unwrap();
+    // Another layout, but names that we can read: shown with its layout, cleaned.
+    let (id, names) = dead_session("layout");
+    patch(&id, &[(LAYOUT_VERSION, 99)]);
+    let info = find(&id);
+    assert!(info.other_layout.is_some_and(|layout| layout.starts_with("99/")) && info.segments.len() == 3);
+    admin::clean(false).unwrap();
+    assert!(is_gone(&id, &names));
+    // Names of another form: left to the build that knows them, and said so.
+    let (id, names) = dead_session("names");
+    patch(&id, &[(LAYOUT_VERSION, 99), (NAMES_VERSION, 99)]);
+    assert!(find(&id).segments.is_empty());
+    let report = admin::clean(false).unwrap();
+    let cleaned = report.cleaned.iter().find(|cleaned| cleaned.id == id).unwrap();
+    assert!(cleaned.other_layout.is_some() && cleaned.names.is_empty());
+    assert!(names.iter().all(|name| shm_path(name).exists()));
+    patch(&id, &[(NAMES_VERSION, 1)]);
+    admin::clean(false).unwrap();
+    assert!(is_gone(&id, &names));
+}
+
+/// The table names a stranger's file, and a path; counts and offsets are absurd.
+fn lying_table() {
+    use std::os::unix::fs::FileExt;
+    let (id, names) = dead_session("lying");
+    let (victim, outside) = (unique("victim"), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(shm_path(&victim), b"not yours").unwrap();
+    let name = shm_names().into_iter().find(|name| name.contains(&id) && name.ends_with(".lock")).unwrap();
+    let file = std::fs::File::options().write(true).read(true).open(shm_path(&name)).unwrap();
+    let entries = 266_240;
+    for (entry, text) in [(0, victim.clone()), (1, format!("../..{}", outside.path().display()))] {
+        let mut padded = [0; 64];
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        file.write_all_at(&padded, entries + entry * 128 + 64).unwrap();
+    }
+    for (at, lie) in [(88, u32::MAX), (96, u32::MAX), (100, 1), (100, 128)] {
+        let mut truth = [0; 4];
+        file.read_exact_at(&mut truth, at).unwrap();
+        patch(&id, &[(at, lie)]);
+        admin::list().unwrap();
+        admin::clean(true).unwrap();
+        file.write_all_at(&truth, at).unwrap();
+    }
+    admin::clean(false).unwrap();
+    assert_eq!(std::fs::read(shm_path(&victim)).unwrap(), b"not yours");
+    assert!(outside.path().exists());
+    for left in names.iter().chain([&victim]) {
+        // Their entries were overwritten: nobody knows any more that they were the session's.
+        let _ = std::fs::remove_file(shm_path(left));
+    }
+    assert!(is_gone(&id, &names));
+}
+
+fn churn_of_threads() {
+    let (status, text) = Actor::play("churn", &[]).finish();
+    assert!(status.success() && text.contains("done"), "{status} {text}");
 }

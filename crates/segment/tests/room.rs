@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         ("no_room_for_the_control_segment", no_room_for_the_session),
         ("retired_segments_are_waited_for", retired_are_waited_for),
         ("retired_segments_that_stay_pinned_are_named", pinned_are_named),
+        ("a_read_only_mount_is_an_error", read_only_mount),
+        ("a_memory_cgroup_is_asked_before_it_kills", cgroup),
         ("a_file_size_limit_is_an_error_and_not_a_signal", file_size_limit),
         ("out_of_descriptors_names_the_limit", out_of_descriptors),
         ("a_closed_standard_input_does_not_confuse_the_names", closed_stdin),
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
         ("tiny", tiny),
         ("waited", waited),
         ("pinned", pinned),
+        ("readonly", readonly),
+        ("confined", confined),
         ("fsize", fsize),
         ("nofile", nofile),
         ("stdin", stdin),
@@ -185,6 +189,65 @@ fn pinned(_: &[String]) {
     attachments.drop_retired();
     assert_eq!(session.pinned(), 0);
     Segment::options().create(40 * MIB).unwrap();
+}
+
+fn read_only_mount() {
+    on_tmpfs("1m,ro", "a_read_only_mount_is_an_error", "readonly");
+}
+
+fn readonly(_: &[String]) {
+    for _ in 0..2 {
+        let error = Segment::options().create(4096).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::EROFS), "{error}");
+        assert!(error.to_string().contains("/dev/shm/swath-"), "{error}");
+    }
+}
+
+/// A memory cgroup of its own, removed at the end; `None` where none can be made.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    fn with_limit(bytes: usize) -> Option<Cgroup> {
+        let roots = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
+        let make = |(root, limit): (&str, &str)| {
+            let path = std::path::Path::new(root).join(format!("swath-test-{}", std::process::id()));
+            std::fs::create_dir(&path).ok()?;
+            let group = Cgroup(path);
+            std::fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+            Some(group)
+        };
+        roots.into_iter().find_map(make)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        stage::eventually(Duration::from_secs(2), || std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn cgroup() {
+    let Some(group) = Cgroup::with_limit(64 * MIB) else {
+        println!("skipped: a_memory_cgroup_is_asked_before_it_kills (no memory cgroup can be made)");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    in_shell(&enter, "confined");
+}
+
+/// 100 MiB in a cgroup of 64 MiB: the error, not the killer. On a file it works: its pages can be given up.
+fn confined(_: &[String]) {
+    for options in [Segment::options(), Segment::options().unnamed("x")] {
+        match options.create(100 * MIB).unwrap_err() {
+            Error::NoMemory { limit, whose, available, .. } => {
+                assert_eq!(limit, 64 << 20);
+                assert!(whose.contains("swath-test") && available < 64 << 20, "{whose} {available}");
+            }
+            // The private stage's mount may be the tighter one.
+            error => assert!(matches!(error, Error::NoRoom { .. }), "{error:?}"),
+        }
+    }
+    Segment::options().unnamed("fits").create(8 * MIB).unwrap();
 }
 
 fn in_shell(limit: &str, scenario: &str) {
