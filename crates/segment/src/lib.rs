@@ -52,9 +52,9 @@ pub use session::{HookId, Session, set_initialised};
 
 pub use swath_platform::spawn::{Child, SpawnSelf};
 
-/// argv[0] of a worker.
+/// The first argument of a worker.
 pub const WORKER_ARGV0: &str = "swath-worker";
-/// argv[0] of a guardian.
+/// The first argument of a guardian.
 pub const GUARDIAN_ARGV0: &str = "swath-guardian";
 /// The descriptor under which workers and guardians inherit the control segment.
 pub const CONTROL_FD: i32 = 3;

@@ -30,8 +30,8 @@ pub struct Membership {
     pub coordinator_pid: u32,
 }
 
-/// If this process was started as a worker (`["swath-worker", "3", SLOT, GENERATION]` and a control segment under
-/// descriptor 3): checks and maps it. `None`: it was not; nothing was touched. `Some(Err(_))`: it was, but cannot be one;
+/// If this process was started as a worker (`["swath-worker", "3", SLOT, GENERATION, …]`, the rest being the engine's, and a
+/// control segment under descriptor 3): checks and maps it. `None`: it was not; nothing was touched. `Some(Err(_))`: it was, but cannot be one;
 /// it must end.
 pub fn worker_membership(argv: &[OsString]) -> Option<Result<Membership>> {
     let id = parse(argv)?;
@@ -42,7 +42,7 @@ pub fn worker_membership(argv: &[OsString]) -> Option<Result<Membership>> {
 
 /// W1.
 fn parse(argv: &[OsString]) -> Option<SlotId> {
-    let [name, fd, slot, generation] = argv else { return None };
+    let [name, fd, slot, generation, ..] = argv else { return None };
     if name != WORKER_ARGV0 || fd != OsStr::new(&CONTROL_FD.to_string()) {
         return None;
     }
