@@ -18,6 +18,12 @@ mod inner {
     pub(crate) use swath_platform::clock::now_ns;
     pub(crate) use swath_platform::futex::{Wait, wait_any_until, wait_until, wake, wake_all};
 
+    /// Whether waits for a peer end by themselves. They do; a model can take that away.
+    #[inline(always)]
+    pub(crate) const fn slices() -> bool {
+        true
+    }
+
     /// std's cell behind loom's interface.
     #[derive(Debug)]
     #[repr(transparent)]
@@ -66,6 +72,19 @@ mod inner {
 
     loom::thread_local! {
         static FATE: Cell<Fate> = Cell::new(Fate::Lives);
+        static SLICES: Cell<bool> = Cell::new(true);
+    }
+
+    /// Runs `body` with sleeps that only a wake ends: a lost wake-up is then a deadlock, which loom reports. Nobody
+    /// dies in such a model, because the slices are what repairs the wake that a death takes with it.
+    pub fn without_slices(body: impl FnOnce()) {
+        SLICES.with(|slices| slices.set(false));
+        body();
+        SLICES.with(|slices| slices.set(true));
+    }
+
+    pub(crate) fn slices() -> bool {
+        SLICES.with(Cell::get)
     }
 
     /// Runs `body` as a thread that is killed before step `step` of it, where a step is one access to an atomic or one

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, now_ns, wait_any_until, wake_all};
+use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, now_ns, wait_any_until};
 use crate::death::DeathCause;
 use crate::owner::Owner;
 use crate::park;
@@ -245,7 +245,7 @@ impl<'a> Barrier<'a> {
                 self.decide(seen, seen | GIVEN_UP);
             } else {
                 park::announce(&self.head.parked);
-                let words = [(&self.head.phase, seen), (table.deaths(), deaths)];
+                let words = [(&self.head.phase, seen), (&self.head.parked, 1), (table.deaths(), deaths)];
                 wait_any_until(&words, park::slice_end(deadline_ns)); // B4
             }
         }
@@ -321,11 +321,7 @@ impl<'a> Barrier<'a> {
         let decided =
             self.head.phase.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if decided {
-            fence(Ordering::SeqCst);
-            if self.head.parked.load(Ordering::Relaxed) != 0 {
-                self.head.parked.store(0, Ordering::SeqCst);
-                wake_all(&self.head.phase);
-            }
+            park::take_mark(&self.head.parked, &self.head.phase);
         }
         decided
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::atomics::{AtomicU32, Ordering, Wait, fence, now_ns, spin_loop, wait_until, wake_all, yield_now};
+use crate::atomics::{
+    AtomicU32, Ordering, Wait, fence, now_ns, slices, spin_loop, wait_until, wake_all, yield_now,
+};
 
 /// The longest sleep of anyone who waits for a peer before looking whether that peer still lives.
 pub const SLICE: Duration = Duration::from_millis(50);
@@ -11,28 +13,31 @@ pub const SLICE: Duration = Duration::from_millis(50);
 const SPIN_NS: u64 = 20_000;
 const PAUSES_PER_YIELD: u32 = 32;
 
-/// Waits until `ready()`: spins for 20 µs, giving the processor away every 32 pauses, then sleeps on `word`.
+/// Waits until `ready()`: spins for 20 µs, giving the processor away every 32 pauses, then sleeps.
 ///
-/// Whoever makes `ready()` true must change `word` afterwards and then call [`wake_parked`] with the same two words.
-/// With `slice` it returns `false` after at most that long asleep, so that the caller can look at its
+/// Whoever makes `ready()` true, by changing `word`, calls [`wake_parked`] with the same two words afterwards.
+/// With `slice` it returns `false` after at most about that long asleep, so that the caller can look at its
 /// peer; with `None` it returns only when ready, which is for waits that a death of the waker ends anyway.
+///
+/// The sleep is on `parked`, not on `word`: a sleeper whose mark was taken by a wake for an earlier change, and that
+/// comes to sleep after that wake, must not sleep unmarked. (P1–P4; a model found that.)
 pub fn spin_then_park(
     word: &AtomicU32,
     parked: &AtomicU32,
     ready: impl Fn() -> bool,
     slice: Option<Duration>,
 ) -> bool {
+    let _ = word;
     if spin(&ready) {
         return true; // P1
     }
     let deadline = slice.map_or(u64::MAX, after);
     loop {
-        let seen = word.load(Ordering::Acquire); // P2: before the look, so that a change after it ends P4 at once
+        announce(parked); // P2
         if ready() {
-            return true;
+            return true; // P3: the mark stays, and costs the next waker a call
         }
-        announce(parked); // P3
-        let ended = wait_until(word, seen, deadline); // P4
+        let ended = wait_until(parked, 1, deadline); // P4
         if ready() {
             return true;
         }
@@ -44,25 +49,30 @@ pub fn spin_then_park(
 
 /// Wakes who sleeps in [`spin_then_park`] on these two words; without a sleeper it makes no system call.
 ///
-/// A waker killed between taking the flag and the wake leaves sleepers without a flag: those with a slice look by
+/// A waker killed between taking the mark and the wake leaves sleepers behind: those with a slice look by
 /// themselves, those without are ended by whatever ends with the waker.
 #[inline]
 pub fn wake_parked(word: &AtomicU32, parked: &AtomicU32) {
-    fence(Ordering::SeqCst); // W2: the new value of `word` is visible before the flag is read
+    let _ = word;
+    take_mark(parked, parked); // W1 was the change of `word`
+}
+
+/// W2–W4: if somebody is marked as asleep, takes the mark and wakes all who sleep on `futex`.
+#[inline]
+pub(crate) fn take_mark(parked: &AtomicU32, futex: &AtomicU32) {
+    fence(Ordering::SeqCst); // W2: the change is visible before the mark is read
     if parked.load(Ordering::Relaxed) != 0 {
-        wake_slow(word, parked);
+        wake_marked(parked, futex);
     }
 }
 
 #[cold]
-fn wake_slow(word: &AtomicU32, parked: &AtomicU32) {
-    // W3 before W4: a sleeper who announces itself after the swap has seen the changed word.
-    if parked.swap(0, Ordering::SeqCst) != 0 {
-        wake_all(word); // W4
-    }
+fn wake_marked(parked: &AtomicU32, futex: &AtomicU32) {
+    parked.store(0, Ordering::SeqCst); // W3: who is not asleep yet finds the mark gone, and looks again
+    wake_all(futex); // W4
 }
 
-/// P3: says that somebody is about to sleep, before the kernel compares the word.
+/// P2: marks that somebody is about to sleep, before the last look. The sleep must include `parked == 1`.
 #[inline]
 pub(crate) fn announce(parked: &AtomicU32) {
     parked.store(1, Ordering::SeqCst);
@@ -99,7 +109,7 @@ pub(crate) fn spin(ready: impl Fn() -> bool) -> bool {
 /// The end of a slice that begins now, or `deadline` if that is earlier.
 #[inline]
 pub(crate) fn slice_end(deadline_ns: u64) -> u64 {
-    after(SLICE).min(deadline_ns)
+    if slices() { after(SLICE).min(deadline_ns) } else { deadline_ns }
 }
 
 /// The moment `duration` from now, `u64::MAX` (never) past the end of the clock.

@@ -1,5 +1,7 @@
 //! The barrier between real processes, some of which are killed.
 
+#![cfg(not(loom))]
+
 mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};

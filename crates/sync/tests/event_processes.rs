@@ -1,5 +1,7 @@
 //! The event and the parked wait between real processes and threads.
 
+#![cfg(not(loom))]
+
 mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,7 @@
 //! The mutex between threads of one process, which are parties of one slot.
 
+#![cfg(not(loom))]
+
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

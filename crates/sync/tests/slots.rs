@@ -1,5 +1,7 @@
 //! The slot table: a party's life from its reservation to its release.
 
+#![cfg(not(loom))]
+
 mod support;
 
 use std::os::unix::process as os;
