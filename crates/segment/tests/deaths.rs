@@ -133,12 +133,14 @@ fn exec(args: &[String]) {
     use std::os::unix::process::CommandExt;
     set_initialised();
     let _props = props(&args[0]);
+    stage::await_go();
     let error = std::process::Command::new("sleep").arg("20").exec();
     panic!("{error}");
 }
 
 fn fork(args: &[String]) {
     let props = props(&args[0]);
+    stage::await_go();
     // SAFETY: the child calls functions that take locks, which is sound here: no other thread of this process holds one
     // (the service thread sleeps in poll).
     let pid = unsafe { libc::fork() };
@@ -288,13 +290,15 @@ fn without_init_then_clean() {
 }
 
 fn exec_ends_the_session() {
-    let Played { actor, id, guardian, names } = play("exec", &[&unique("exec")]);
+    let Played { mut actor, id, guardian, names } = play("exec", &[&unique("exec")]);
+    actor.go();
     assert!(eventually(PROMISE, || is_gone(&id, &names) && !exists(guardian)), "{:?}", shm_names());
     assert!(exists(actor.pid()), "the program that took the coordinator's place is not ours to kill");
 }
 
 fn forked_child() {
     let Played { mut actor, id, names, .. } = play("fork", &[&unique("fork")]);
+    actor.go();
     assert_eq!(actor.line(), "7 true");
     let (status, _) = actor.finish();
     assert!(status.success() && is_gone(&id, &names));

@@ -173,7 +173,7 @@ impl Actor {
     }
 
     pub(crate) fn start(mut command: Command) -> Actor {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let _watchdog = Watchdog::on(child.id());
         Actor { child, lines, _watchdog }
@@ -189,6 +189,11 @@ impl Actor {
         self.lines.read_line(&mut line).unwrap();
         assert!(line.ends_with('\n'), "the child ended early, or hung: {line:?}");
         line.trim_end().to_owned()
+    }
+
+    /// Lets the child go on from [`await_go`].
+    pub(crate) fn go(&mut self) {
+        writeln!(self.child.stdin.as_mut().unwrap()).unwrap();
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -208,6 +213,11 @@ impl Actor {
         std::io::Read::read_to_string(&mut self.lines, &mut rest).unwrap();
         (self.child.wait().unwrap(), rest)
     }
+}
+
+/// In a scenario: waits until the test has looked at what there is.
+pub(crate) fn await_go() {
+    std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
 impl Drop for Actor {
