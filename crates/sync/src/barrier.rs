@@ -44,7 +44,7 @@ pub struct Barrier<'a> {
 struct Head {
     /// `epoch:30 | state:2`; the futex.
     phase: AtomicU32,
-    /// Somebody may sleep on `phase`.
+    /// `taken:31 | asleep:1`: whether somebody may sleep on `phase`.
     parked: AtomicU32,
     parties: AtomicU32,
     _reserved: AtomicU32,
@@ -244,8 +244,8 @@ impl<'a> Barrier<'a> {
             } else if now_ns() >= deadline_ns {
                 self.decide(seen, seen | GIVEN_UP);
             } else {
-                park::announce(&self.head.parked);
-                let words = [(&self.head.phase, seen), (&self.head.parked, 1), (table.deaths(), deaths)];
+                let mark = park::announce(&self.head.parked);
+                let words = [(&self.head.phase, seen), (&self.head.parked, mark), (table.deaths(), deaths)];
                 wait_any_until(&words, park::slice_end(deadline_ns)); // B4
             }
         }

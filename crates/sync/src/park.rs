@@ -13,14 +13,18 @@ pub const SLICE: Duration = Duration::from_millis(50);
 const SPIN_NS: u64 = 20_000;
 const PAUSES_PER_YIELD: u32 = 32;
 
+/// In a parked word: somebody sleeps, or is about to. The other bits count how often that was taken back by a wake.
+const ASLEEP: u32 = 1;
+
 /// Waits until `ready()`: spins for 20 µs, giving the processor away every 32 pauses, then sleeps.
 ///
 /// Whoever makes `ready()` true, by changing `word`, calls [`wake_parked`] with the same two words afterwards.
 /// With `slice` it returns `false` after at most about that long asleep, so that the caller can look at its
 /// peer; with `None` it returns only when ready, which is for waits that a death of the waker ends anyway.
 ///
-/// The sleep is on `parked`, not on `word`: a sleeper whose mark was taken by a wake for an earlier change, and that
-/// comes to sleep after that wake, must not sleep unmarked. (P1–P4; a model found that.)
+/// The sleep is on `parked` (`taken:31 | asleep:1`), not on `word`: a sleeper whose mark was taken by a wake for an
+/// earlier change, and that comes to sleep after that wake, must not sleep unmarked; and a sibling's new mark must
+/// not look like its own. (P1–P4; models found both.)
 pub fn spin_then_park(
     word: &AtomicU32,
     parked: &AtomicU32,
@@ -33,11 +37,11 @@ pub fn spin_then_park(
     }
     let deadline = slice.map_or(u64::MAX, after);
     loop {
-        announce(parked); // P2
+        let mark = announce(parked); // P2
         if ready() {
             return true; // P3: the mark stays, and costs the next waker a call
         }
-        let ended = wait_until(parked, 1, deadline); // P4
+        let ended = wait_until(parked, mark, deadline); // P4
         if ready() {
             return true;
         }
@@ -61,22 +65,29 @@ pub fn wake_parked(word: &AtomicU32, parked: &AtomicU32) {
 #[inline]
 pub(crate) fn take_mark(parked: &AtomicU32, futex: &AtomicU32) {
     fence(Ordering::SeqCst); // W2: the change is visible before the mark is read
-    if parked.load(Ordering::Relaxed) != 0 {
-        wake_marked(parked, futex);
+    let seen = parked.load(Ordering::Relaxed);
+    if seen & ASLEEP != 0 {
+        wake_marked(parked, seen, futex);
     }
 }
 
 #[cold]
-fn wake_marked(parked: &AtomicU32, futex: &AtomicU32) {
-    parked.store(0, Ordering::SeqCst); // W3: who is not asleep yet finds the mark gone, and looks again
-    wake_all(futex); // W4
+fn wake_marked(parked: &AtomicU32, seen: u32, futex: &AtomicU32) {
+    // W3: the carry clears the mark and counts it as taken, so that who is not asleep yet does not fall asleep. If
+    // another waker was faster, it wakes; and who marked itself after that has seen our change.
+    let taken = seen.wrapping_add(1);
+    if parked.compare_exchange(seen, taken, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+        wake_all(futex); // W4
+    }
 }
 
-/// P2: marks that somebody is about to sleep, before the last look. The sleep must include `parked == 1`.
+/// P2: marks that somebody is about to sleep, before the last look. The sleep must include that `parked` keeps the
+/// value returned here.
 #[inline]
-pub(crate) fn announce(parked: &AtomicU32) {
-    parked.store(1, Ordering::SeqCst);
+pub(crate) fn announce(parked: &AtomicU32) -> u32 {
+    let mark = parked.fetch_or(ASLEEP, Ordering::SeqCst) | ASLEEP;
     fence(Ordering::SeqCst);
+    mark
 }
 
 /// Spins for [`SPIN_NS`] and says whether `ready()` became true.

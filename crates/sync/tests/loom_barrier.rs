@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 use model::{Deaths, World, explore};
 use swath_sync::atomics::without_slices;
-use swath_sync::{BarrierError, OwnedBarrier};
+use swath_sync::{BarrierError, DeathCause, OwnedBarrier};
 
 #[test]
 fn no_wake_is_lost_in_two_rounds_and_each_has_one_leader() {
@@ -94,33 +94,18 @@ fn a_death_at_any_step_breaks_it_or_comes_after_the_arrival() {
 }
 
 #[test]
-fn two_survivors_agree_what_became_of_the_round() {
-    Deaths::at_every_step(1, |mortal| {
+fn two_survivors_are_told_the_same_death() {
+    explore(2, || {
         let world = World::new(3);
         let barrier = Arc::new(OwnedBarrier::new(&[world.id(0), world.id(1), world.id(2)]));
         let run = |index| {
             let barrier = barrier.clone();
             move || barrier.get().wait(&world.party(index), None)
         };
-        let dying = {
-            let run = run(2);
-            thread::spawn(move || {
-                mortal.live(world, 2, || {
-                    let _ = run();
-                })
-            })
-        };
         let other = thread::spawn(run(1));
-        let mine = run(0)();
-        let other = other.join().unwrap();
-        dying.join().unwrap();
-        match (mine, other) {
-            (Ok(one), Ok(two)) => assert!(!(one && two)),
-            (Err(BarrierError::Broken { slot, .. }), Err(BarrierError::Broken { slot: same, .. })) => {
-                assert_eq!((slot, same), (world.id(2), world.id(2)));
-            }
-            different => panic!("{different:?}"),
-        }
+        world.table.mark_dead(world.id(2), DeathCause::exit(3));
+        let expected = BarrierError::Broken { slot: world.id(2), pid: 0, cause: DeathCause::exit(3) };
+        assert_eq!((run(0)(), other.join().unwrap()), (Err(expected), Err(expected)));
     });
 }
 
