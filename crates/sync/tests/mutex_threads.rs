@@ -6,12 +6,11 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier as StdBarrier;
-use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::*;
-use swath_sync::{LockError, Locked, Mutex, NoParty, Party, PoisonedBy, THREADS_PER_SLOT_MAX};
+use swath_sync::{LockError, Locked, Mutex, Party, PoisonedBy};
 
 #[test]
 fn threads_count_together() {
@@ -112,31 +111,4 @@ fn three_threads_in_a_ring_are_told_so() {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(found.contains(&3) && found.iter().all(|parties| [0, 3].contains(parties)), "{found:?}");
-}
-
-#[test]
-fn thread_numbers_come_back_when_threads_end() {
-    let _watchdog = Watchdog::new("thread_numbers_come_back_when_threads_end");
-    for _ in 0..THREADS_PER_SLOT_MAX + 10 {
-        thread::spawn(|| assert_eq!(me().slot().index, 0)).join().unwrap();
-    }
-}
-
-#[test]
-fn one_thread_too_many_is_told_so_and_only_that() {
-    let _watchdog = Watchdog::new("one_thread_too_many_is_told_so_and_only_that");
-    let refused = AtomicU32::new(0);
-    let all_asked = StdBarrier::new(THREADS_PER_SLOT_MAX + 1);
-    thread::scope(|scope| {
-        for _ in 0..=THREADS_PER_SLOT_MAX {
-            scope.spawn(|| {
-                table();
-                if Party::current().is_err_and(|error| error == NoParty::TooManyThreads) {
-                    raise(&refused);
-                }
-                all_asked.wait();
-            });
-        }
-    });
-    assert!(raised(&refused));
 }
