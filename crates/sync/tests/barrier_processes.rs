@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use support::*;
-use swath_sync::{Barrier, BarrierError, DeathCause, SlotId};
+use swath_sync::{Barrier, BarrierError, DeathCause, SlotId, SlotState};
 
 /// A barrier of this process and `others`.
 fn barrier(others: &[SlotId]) -> Barrier<'static> {
@@ -59,6 +59,8 @@ fn a_death_before_arriving_breaks_it_for_all_now_and_later() {
             };
             assert_eq!((slot, pid), expected);
         });
+        // Before it has entered, only its confirmed exit could tell.
+        until(|| table().state(dying.id.index).0 == SlotState::Live);
         until(|| survivor.state() == 'S');
         dying.kill();
         if life == Life::Unwatched {
