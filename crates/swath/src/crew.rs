@@ -175,8 +175,7 @@ impl Crew {
             slots.mark_dead(slot, DeathCause::UNKNOWN);
             slots.release(slot);
         })?;
-        slots.started(slot, child.pid, process::start_ticks(child.pid).unwrap_or(0));
-        let pidfd = Arc::new(child.pidfd);
+        let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
         let (crew, generation) = (self.clone(), slot.generation);
         let fd = pidfd.as_raw_fd();
         reactor.watch(
@@ -191,7 +190,7 @@ impl Crew {
         let member = &mut state.members[index];
         *member = Member {
             slot,
-            pid: child.pid,
+            pid,
             pidfd: Some(pidfd),
             arena: Some(arena),
             undo: member.undo.take(),
@@ -201,6 +200,8 @@ impl Crew {
             output,
         };
         drop(state);
+        // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
+        slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
         self.expect_handshake(reactor, index, generation);
         Ok(())
     }
@@ -290,11 +291,18 @@ impl Crew {
         let slots = self.session.slots();
         let was_up = slots.state(slot.index).0 == SlotState::Live;
         slots.mark_dead(slot, status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw())));
-        let what = fate.unwrap_or_else(|| what_of(status, state.notice_oom_kill()));
+        let oom_kill = state.notice_oom_kill();
+        // It may have died by itself before our signal came.
+        let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
+        let what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
         let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
         slots.release(slot);
         let leaving = state.leaving;
-        let decision = if was_up { state.respawn.lost() } else { state.respawn.failed_to_start() };
+        let decision = match &what {
+            _ if was_up => state.respawn.lost(),
+            What::Killed { signal: signal::KILL, .. } => state.respawn.killed_at_start(),
+            _ => state.respawn.failed_to_start(),
+        };
         drop(state);
         output.into_iter().for_each(|token| drain_later(reactor, token));
         if freed > 0 {
@@ -358,8 +366,8 @@ impl Crew {
     }
 
     /// The arenas in which a finished phase's values may be.
-    pub(crate) fn arenas(&self, past: Vec<Past>) -> Vec<ArenaOf> {
-        let state = self.lock();
+    pub(crate) fn arenas(&self, state: &mut State) -> Vec<ArenaOf> {
+        let past = std::mem::take(&mut state.past);
         let living = state.members.iter().enumerate().filter_map(|(cell, member)| {
             let file = member.arena.as_ref()?.try_clone().ok()?;
             let flush = self.board.cell(cell).flush.load(Ordering::Acquire);

@@ -38,6 +38,8 @@ pub const RESPAWN_PAUSE: Duration = Duration::from_millis(10);
 pub const RESPAWN_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Failed starts in a row, beyond the number of workers, before the pool is broken.
 pub const START_FAILURES: u32 = 5;
+/// Workers killed by SIGKILL in a row before one came up, until the pool is broken.
+pub const START_KILLS: u32 = 1000;
 /// Longest wait for a peer without a look at who lives.
 pub const SLICE: Duration = Duration::from_millis(50);
 /// Shortest such wait: doubles up to [`SLICE`].

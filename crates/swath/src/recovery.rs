@@ -179,7 +179,8 @@ impl Recovery {
     fn another_attempt(&mut self, chunk: usize, cause: Cause, retriable: bool) -> bool {
         let history = self.histories.entry(chunk).or_default();
         history.add(cause);
-        if self.ending {
+        // A team's failures are all worth telling: the first one reported is rarely the one that began it.
+        if self.ending && !self.team {
             return true;
         }
         if retriable && !self.team && history.attempts <= self.retries {

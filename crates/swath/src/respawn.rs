@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{RESPAWN_PAUSE, RESPAWN_PAUSE_MAX, START_FAILURES};
+use crate::limits::{RESPAWN_PAUSE, RESPAWN_PAUSE_MAX, START_FAILURES, START_KILLS};
 
 /// What to do about a worker that is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +21,24 @@ pub(crate) enum Decision {
 pub(crate) struct Respawn {
     workers: u32,
     failures: u32,
+    kills: u32,
 }
 
 impl Respawn {
     pub(crate) fn new(workers: usize) -> Respawn {
-        Respawn { workers: workers as u32, failures: 0 }
+        Respawn { workers: workers as u32, failures: 0, kills: 0 }
     }
 
     /// A worker that had come up is gone.
     pub(crate) fn lost(&mut self) -> Decision {
-        self.failures = 0;
+        (self.failures, self.kills) = (0, 0);
         Decision::After(Duration::ZERO)
+    }
+
+    /// A worker was killed from outside before it came up, which says nothing about whether it could have.
+    pub(crate) fn killed_at_start(&mut self) -> Decision {
+        self.kills += 1;
+        if self.kills < START_KILLS { Decision::After(Duration::ZERO) } else { Decision::GiveUp }
     }
 
     /// A worker did not come up.
@@ -65,6 +72,7 @@ mod tests {
         let mut policy = Respawn::new(1);
         for _ in 0..1000 {
             policy.failed_to_start();
+            policy.killed_at_start();
             assert_eq!(policy.lost(), Decision::After(Duration::ZERO));
         }
     }

@@ -15,7 +15,7 @@ use crate::checksum::checksum;
 use crate::crew::{Crew, Rung, State};
 use crate::descriptor::{Descriptor, OperandRef, flag};
 use crate::error::{ErrorKind, Result, RowsLeft};
-use crate::gather::Gather;
+use crate::gather::{ArenaOf, Gather};
 use crate::geometry::Geometry;
 use crate::ledger::State as Entry;
 use crate::limits::{ARGS_INLINE_BYTES, OPERANDS_MAX, SLICE, SLICE_MIN};
@@ -237,8 +237,7 @@ pub(crate) fn run<T>(
     if end != End::Complete {
         fence.drain(end);
     }
-    let (recovery, past) = fence.lift();
-    let arenas = crew.arenas(past);
+    let (recovery, arenas) = fence.lift();
     let report = report(&plan, &recovery, &crew.board, began);
     let gather =
         Gather { epoch: published, ledger: recovery.ledger(), partials: memory.partials(), arenas: &arenas };
@@ -453,13 +452,15 @@ impl Fence<'_, '_> {
         }
     }
 
-    /// The end: the recovery is taken out, and with it the service thread's way to the arrays.
-    fn lift(mut self) -> (Recovery, Vec<crate::crew::Past>) {
+    /// The end: the recovery is taken out, and with it the service thread's way to the arrays. In the same breath the arenas
+    /// are noted: a worker that dies later takes its arena with it, and the values in it are still to be read.
+    fn lift(mut self) -> (Recovery, Vec<ArenaOf>) {
         self.over = true;
         let mut state = self.crew.lock();
         let mut recovery = state.phase.take().expect("a phase is under way until its fence is lifted");
         recovery.name_the_unexplained();
-        (recovery, std::mem::take(&mut state.past))
+        let arenas = self.crew.arenas(&mut state);
+        (recovery, arenas)
     }
 }
 

@@ -373,6 +373,6 @@ impl Meeting {
 
 impl From<swath_sync::BarrierError> for Error {
     fn from(error: swath_sync::BarrierError) -> Error {
-        ErrorKind::Team.with(error.to_string()).caused_by(error)
+        ErrorKind::Team.with(error.to_string())
     }
 }

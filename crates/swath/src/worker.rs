@@ -105,6 +105,10 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
         claims: cell.claims.load(Ordering::Relaxed),
         inline: false,
     };
+    // The coordinator writes our pid once it has us on its list; work that it does not know of, it could not fence.
+    while slots.pid(membership.slot.index) != hand.pid {
+        std::thread::yield_now();
+    }
     slots.enter(membership.slot, assignment.life_word);
     Ok(hand)
 }
