@@ -137,6 +137,12 @@ pub enum Error {
         /// The first one in the input.
         first: Box<super::fault::Report>,
     },
+    /// A worker could not do its part; in its own words.
+    #[error("{0}")]
+    Worker(String),
+    /// The engine could not run the job.
+    #[error(transparent)]
+    Engine(#[from] swath::Error),
 }
 
 impl Error {
