@@ -16,7 +16,7 @@ use bytemuck::Zeroable;
 use swath_platform::process::{self, ExitStatus};
 use swath_platform::spawn::SpawnSelf;
 use swath_platform::{file, life, oom, signal};
-use swath_segment::{Keep, Reactor, Segment, SegmentRef, Service, Session, Token};
+use swath_segment::{HookId, Keep, Reactor, Segment, SegmentRef, Service, Session, Token};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use crate::arena::At;
@@ -89,6 +89,38 @@ pub(crate) struct Crew {
     env: Vec<CString>,
     state: Mutex<State>,
     changed: Condvar,
+    doorman: Doorman,
+}
+
+/// Rings the doorbell for arrays that were dropped, so that parked workers unmap them, for as long as there is a board.
+struct Doorman {
+    board: Arc<Mutex<Option<Board>>>,
+    hook: HookId,
+}
+
+impl Doorman {
+    fn new(session: &Session, board: Board) -> Doorman {
+        let board = Arc::new(Mutex::new(Some(board)));
+        let shared = board.clone();
+        let hook = session.on_retire(move |_| {
+            if let Some(board) = *shared.lock().unwrap_or_else(PoisonError::into_inner) {
+                board.ring_doorbell();
+            }
+        });
+        Doorman { board, hook }
+    }
+
+    fn leave(&self, session: &Session) {
+        session.forget_hook(self.hook);
+        // A hook that is running now ends before this returns; none begins after.
+        *self.board.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.doorman.leave(&self.session);
+    }
 }
 
 impl Crew {
@@ -108,7 +140,9 @@ impl Crew {
             leaving: false,
             oom_kills: oom::kills(),
         };
+        let doorman = Doorman::new(&session, board);
         let crew = Arc::new(Crew {
+            doorman,
             board,
             board_segment,
             session,
@@ -238,10 +272,11 @@ impl Crew {
     }
 
     fn expect_handshake(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
-        let crew = self.clone();
+        let crew = Arc::downgrade(self);
         reactor.after(
             HANDSHAKE,
             Box::new(move |reactor| {
+                let Some(crew) = crew.upgrade() else { return };
                 let slot = crew.lock().members[index].slot;
                 if slot.generation == generation
                     && crew.session.slots().state(slot.index) == (SlotState::Starting, generation)
@@ -264,8 +299,13 @@ impl Crew {
         match decision {
             Decision::After(Duration::ZERO) => self.hire(reactor, index),
             Decision::After(pause) => {
-                let crew = self.clone();
-                reactor.after(pause, Box::new(move |reactor| crew.hire(reactor, index)));
+                let crew = Arc::downgrade(self);
+                let hire = move |reactor: &mut Reactor| {
+                    if let Some(crew) = crew.upgrade() {
+                        crew.hire(reactor, index);
+                    }
+                };
+                reactor.after(pause, Box::new(hire));
             }
             Decision::GiveUp => self.lock().broken = Some(why),
         }
@@ -329,11 +369,14 @@ impl Crew {
         self.collect_failures_of(state, index);
         let member = &mut state.members[index];
         let undo = member.undo.as_ref().map_or(ptr::null_mut(), |segment| segment.as_ptr());
-        if let Some(arena) = member.arena.take() {
-            if state.phase.is_some() {
-                state.past.push(Past { cell: index, generation: owner.generation, arena, flush });
-            }
-        }
+        // Between phases nobody wants its values any more.
+        let arena = member.arena.take().filter(|_| state.phase.is_some());
+        state.past.extend(arena.map(|arena| Past {
+            cell: index,
+            generation: owner.generation,
+            arena,
+            flush,
+        }));
         state.phase.as_mut().map_or(0, |phase| phase.take_back(owner, &cause, flush, undo).freed)
     }
 
@@ -423,8 +466,13 @@ impl Crew {
             }
         };
         drop(state);
-        let crew = self.clone();
-        reactor.after(pause, Box::new(move |reactor| crew.climb(reactor, index, generation, next, why)));
+        let crew = Arc::downgrade(self);
+        let climb = move |reactor: &mut Reactor| {
+            if let Some(crew) = crew.upgrade() {
+                crew.climb(reactor, index, generation, next, why);
+            }
+        };
+        reactor.after(pause, Box::new(climb));
     }
 
     /// The next rung, unless what it is about has come to its end.

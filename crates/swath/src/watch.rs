@@ -28,7 +28,7 @@ pub(crate) struct Watch {
 }
 
 struct Watcher {
-    crew: Arc<Crew>,
+    crew: Weak<Crew>,
     alive: Weak<()>,
     epoch: u32,
     limit: Duration,
@@ -43,7 +43,7 @@ impl Watch {
         let alive = Arc::new(());
         let interval = (limit / 8).clamp(SAMPLE_MIN, SAMPLE_MAX);
         let watcher = Watcher {
-            crew: crew.clone(),
+            crew: Arc::downgrade(crew),
             alive: Arc::downgrade(&alive),
             epoch,
             limit,
@@ -68,25 +68,23 @@ impl Watcher {
     }
 
     fn look(mut self, reactor: &mut Reactor) {
-        if self.alive.strong_count() == 0 {
-            return;
-        }
+        let Some(crew) = self.crew.upgrade().filter(|_| self.alive.strong_count() > 0) else { return };
         let now = Instant::now();
         let passed = now.saturating_duration_since(self.last).min(2 * self.interval);
         self.last = now;
         for index in 0..self.samples.len() {
-            self.look_at(reactor, index, passed);
+            self.look_at(&crew, reactor, index, passed);
         }
         self.sleep(reactor);
     }
 
-    fn look_at(&mut self, reactor: &mut Reactor, index: usize, passed: Duration) {
+    fn look_at(&mut self, crew: &Arc<Crew>, reactor: &mut Reactor, index: usize, passed: Duration) {
         let (generation, present) = {
-            let state = self.crew.lock();
+            let state = crew.lock();
             let member = &state.members[index];
             (member.slot.generation, member.is_present())
         };
-        let cell = self.crew.board.cell(index);
+        let cell = crew.board.cell(index);
         let (claims, busy) = (cell.claims.load(Ordering::Relaxed), cell.current(self.epoch).is_some());
         let sample = &mut self.samples[index];
         if !present || !busy || (sample.generation, sample.claims) != (generation, claims) {
@@ -96,7 +94,7 @@ impl Watcher {
         sample.held_for += passed;
         if sample.held_for >= self.limit && !sample.told {
             sample.told = true;
-            self.crew.escalate(reactor, index, generation, Rung::Ask, What::TimedOut { limit: self.limit });
+            crew.escalate(reactor, index, generation, Rung::Ask, What::TimedOut { limit: self.limit });
         }
     }
 }

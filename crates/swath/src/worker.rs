@@ -134,9 +134,10 @@ fn serve(mut hand: Hand) -> ! {
         if hand.board.is_shut_down() {
             leave();
         }
+        // Between turns, when no view of an array is left.
+        hand.attach.retire();
         let (sequence, sweeps) = (hand.board.sequence(), hand.board.sweeps());
         if sequence != 0 && (sequence, sweeps) != (last_sequence, last_sweeps) {
-            hand.attach.retire();
             hand.board.copy_phase(&mut descriptor);
             (last_sequence, last_sweeps) = (descriptor.sequence, sweeps);
             take_turn(&mut hand, &descriptor);
