@@ -6,7 +6,7 @@
 //! 2. *Strike at k*: the same again on fresh state, up to step k; there the fault; then the survivors under the watchdog.
 //! 3. What is left in the surroundings is compared with what was before.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,12 @@ use crate::watchdog::{self, DEADLINE, Ending};
 
 /// An operation of more instructions than this does not end.
 const STEPS_MAX: usize = 4_000_000;
-/// The short form strikes at most about this many evenly spread points of a case, and around every system call.
-const SHORT_POINTS: usize = 400;
 /// A case with this many failures is not pursued further: the rest counts as not tried.
 const FAILURES_MAX: usize = 5;
 /// How often the victim may need a cue before it is called hung.
 const CUES_MAX: usize = 20;
 /// What a breakpoint hit costs, in steps.
-const HIT_COST: usize = 3;
-/// How far back the planner looks for an instruction to run to.
-const PLAN_WINDOW: usize = 256;
+const HIT_COST: usize = 2;
 
 /// Where to strike.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -101,7 +97,9 @@ impl Tally {
 pub(crate) enum Form {
     /// Every point.
     Full,
-    /// At most about [`SHORT_POINTS`].
+    /// At most about [`Scenario::short_points`], and around every system call.
+    ///
+    /// [`Scenario::short_points`]: crate::scenario::Scenario::short_points
     Short,
     /// One point.
     Only(Point),
@@ -123,14 +121,15 @@ struct Trace {
     pcs: Vec<u64>,
     asleep: Vec<usize>,
     calls: Vec<usize>,
+    /// For every step: is its program counter met there for the first time?
+    first: Vec<bool>,
 }
 
-/// Where to run to, and how many single steps from there.
-#[derive(Copy, Clone, Debug)]
+/// How to reach a step: instructions to run to, one after the other, each at its n-th meeting since the one before; and
+/// single steps from the step that is reached so.
+#[derive(Clone, Debug, Default)]
 struct Plan {
-    /// A program counter and how many times it must be met.
-    run: Option<(u64, usize)>,
-    /// The step reached by `run`.
+    legs: Vec<(u64, usize)>,
     reached: usize,
 }
 
@@ -166,12 +165,11 @@ impl Battery {
         };
         tally.steps = trace.pcs.len() - 1;
         tally.counters = trace.pcs.iter().copied().collect();
-        let (points, stride) = trace.points(form);
+        let (points, stride) = trace.points(form, case.play.short_points());
         (tally.points, tally.stride) = (points.len(), stride);
-        let first_at = trace.occurrences();
         for (n, point) in points.iter().enumerate() {
             progress(n, points.len());
-            match self.strike(case, *point, &trace, trace.plan(&first_at, point.step)) {
+            match self.strike(case, *point, &trace) {
                 Ok((pc, outcome, took)) => {
                     tally.slowest = tally.slowest.max(took);
                     tally.struck.insert(pc);
@@ -205,7 +203,7 @@ impl Battery {
     /// The victim steps through undisturbed; companions get their cues when it sleeps.
     fn reference(&self, case: &Case) -> Result<Trace, Outcome> {
         let mut run = begin(&self.stage, case, &self.text)?;
-        let mut trace = Trace { pcs: vec![run.tracee.pc()], asleep: Vec::new(), calls: Vec::new() };
+        let mut trace = Trace { pcs: vec![run.tracee.pc()], asleep: Vec::new(), calls: Vec::new(), first: Vec::new() };
         let ended = loop {
             let step = trace.pcs.len() - 1;
             if run.tracee.at_system_call() {
@@ -230,7 +228,10 @@ impl Battery {
             other => self.give_up(run, other),
         };
         match outcome {
-            Outcome::Fine(_) => Ok(trace),
+            Outcome::Fine(_) => {
+                trace.find_firsts();
+                Ok(trace)
+            }
             bad => Err(bad),
         }
     }
@@ -241,12 +242,12 @@ impl Battery {
         case: &Case,
         point: Point,
         trace: &Trace,
-        plan: Plan,
     ) -> Result<(u64, Outcome, Duration), Stop> {
-        // The second and third attempts go by single steps alone.
-        let slow = Plan { run: None, reached: 0 };
+        // An operation may take another way this time (it looks at clocks, pids and random numbers): then an instruction
+        // that the plan relies on is met less often, or never. The last attempt goes by single steps alone.
         let mut last = Stop::Stuck;
-        for plan in [plan, slow, slow] {
+        let plan = trace.plan(point.step);
+        for plan in [&plan, &plan, &Plan::default()] {
             let mut run = match begin(&self.stage, case, &self.text) {
                 Ok(run) => run,
                 Err(outcome) => return Ok((0, outcome, Duration::ZERO)),
@@ -254,9 +255,11 @@ impl Battery {
             let asleep = match approach(&self.stage, &mut run.tracee, point, plan) {
                 Stop::Here => false,
                 Stop::Asleep => true,
+                // This time it had fewer instructions, and has returned.
+                Stop::Ended if plan.legs.is_empty() && !point.asleep => false,
                 missed => {
                     last = missed;
-                    let died = matches!(missed, Stop::Died(_) | Stop::Stuck);
+                    let died = matches!(missed, Stop::Died(_));
                     let outcome = self.give_up(run, missed);
                     if died {
                         return Ok((0, outcome, Duration::ZERO));
@@ -356,13 +359,13 @@ impl Battery {
 }
 
 impl Trace {
-    fn points(&self, form: Form) -> (Vec<Point>, usize) {
+    fn points(&self, form: Form, short_points: usize) -> (Vec<Point>, usize) {
         let last = self.pcs.len() - 1;
         let at = |step: usize| Point { step, asleep: false };
         let stride = match form {
             Form::Only(point) => return (vec![point], 1),
             Form::Full | Form::UntilCaught => 1,
-            Form::Short => last.div_ceil(SHORT_POINTS).max(1),
+            Form::Short => last.div_ceil(short_points).max(1),
         };
         let mut points: BTreeSet<Point> = (0..=last).step_by(stride).chain([last]).map(at).collect();
         points.extend(self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]));
@@ -370,29 +373,29 @@ impl Trace {
         (points.into_iter().filter(|point| point.step <= last).collect(), stride)
     }
 
-    /// For every step from 1: how many times its program counter has been met since step 1, itself included.
-    fn occurrences(&self) -> Vec<usize> {
-        let mut met: HashMap<u64, usize> = HashMap::new();
-        let mut counts = vec![0];
-        for pc in &self.pcs[1..] {
-            let count = met.entry(*pc).or_default();
-            *count += 1;
-            counts.push(*count);
-        }
-        counts
+    fn find_firsts(&mut self) {
+        let mut met = HashSet::new();
+        self.first = self.pcs.iter().map(|pc| met.insert(*pc)).collect();
     }
 
-    /// The cheapest way to `step`: run to an instruction before it and step the rest, or step all.
-    fn plan(&self, occurrences: &[usize], step: usize) -> Plan {
-        let mut best = (step, Plan { run: None, reached: 0 });
-        for from in step.saturating_sub(PLAN_WINDOW).max(2)..=step {
-            let Some(hits) = occurrences.get(from) else { break };
-            let cost = hits * HIT_COST + (step - from);
+    /// First to the last instruction on the way that has not been met before it: that one is found again even if the way
+    /// there is longer or shorter this time. From there, in a loop, to the n-th meeting with another one, and the rest
+    /// by single steps; whatever is cheapest.
+    fn plan(&self, step: usize) -> Plan {
+        let Some(anchor) = (2..=step).rev().find(|at| self.first[*at]) else { return Plan::default() };
+        let mut legs = vec![(self.pcs[anchor], 1)];
+        let mut met: HashMap<u64, usize> = HashMap::new();
+        let mut best = (step - anchor, None, anchor);
+        for (at, pc) in self.pcs.iter().enumerate().take(step + 1).skip(anchor + 1) {
+            let hits = met.entry(*pc).or_default();
+            *hits += 1;
+            let cost = *hits * HIT_COST + (step - at);
             if cost < best.0 {
-                best = (cost, Plan { run: Some((self.pcs[from], *hits)), reached: from });
+                best = (cost, Some((*pc, *hits)), at);
             }
         }
-        best.1
+        legs.extend(best.1);
+        Plan { legs, reached: best.2 }
     }
 }
 
@@ -456,9 +459,9 @@ fn enter(
 }
 
 /// Steps to `point`; [`Stop::Here`] or [`Stop::Asleep`] when it stands (sleeps) there.
-fn approach(stage: &Stage, tracee: &mut Tracee<'_>, point: Point, plan: Plan) -> Stop {
-    if let Some((pc, hits)) = plan.run {
-        let stop = run_to(stage, tracee, pc, hits);
+fn approach(stage: &Stage, tracee: &mut Tracee<'_>, point: Point, plan: &Plan) -> Stop {
+    for (pc, hits) in &plan.legs {
+        let stop = run_to(stage, tracee, *pc, *hits);
         tracee.clear_breakpoint();
         if stop != Stop::Here {
             return stop;
@@ -477,29 +480,34 @@ fn approach(stage: &Stage, tracee: &mut Tracee<'_>, point: Point, plan: Plan) ->
 /// Runs until the `hits`-th meeting with `pc`, counted from step 1.
 fn run_to(stage: &Stage, tracee: &mut Tracee<'_>, pc: u64, hits: usize) -> Stop {
     let mut met = 0;
+    // By single steps off every meeting that is under the feet: the breakpoint would count it once more.
     loop {
-        // One single step first: a breakpoint under the feet would count twice.
-        tracee.clear_breakpoint();
         let stop = tracee.step();
-        let mut stop = wake(stage, tracee, stop);
+        let stop = wake(stage, tracee, stop);
         if stop != Stop::Here {
             return stop;
         }
         if tracee.pc() != pc {
-            stop = tracee.run_to(pc);
-            stop = wake(stage, tracee, stop);
-            if stop != Stop::Here {
-                return stop;
-            }
-            if tracee.pc() != pc {
-                return Stop::Stuck;
-            }
+            break;
         }
         met += 1;
         if met == hits {
             return Stop::Here;
         }
     }
+    // After a stop by the breakpoint the kernel lets the tracee pass it once.
+    while met < hits {
+        let stop = tracee.run_to(pc);
+        let stop = wake(stage, tracee, stop);
+        if stop != Stop::Here {
+            return stop;
+        }
+        if tracee.pc() != pc {
+            return Stop::Stuck;
+        }
+        met += 1;
+    }
+    Stop::Here
 }
 
 /// While the victim sleeps: cue the companions, wait on.

@@ -66,6 +66,12 @@ pub(crate) trait Scenario {
     /// Brings the victim to its operation; the returned closure *is* the operation that is stepped through.
     fn victim<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's>;
 
+    /// How many evenly spread points the short form takes of a longer operation. It always takes those around system
+    /// calls besides.
+    fn short_points(&self) -> usize {
+        400
+    }
+
     /// What befalls it.
     fn fault(&self) -> Fault {
         Fault::Kill

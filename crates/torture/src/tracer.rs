@@ -60,12 +60,14 @@ pub(crate) struct Tracee<'t> {
     signal: i32,
     /// The request under way, to be repeated after a signal.
     request: libc::c_uint,
+    /// What the debug register holds.
+    breakpoint: Option<u64>,
 }
 
 impl<'t> Tracee<'t> {
     /// Takes over a forked victim that is on its way to its first breakpoint.
     pub(crate) fn adopt(pid: i32, text: &'t Text) -> Result<Tracee<'t>, Stop> {
-        let mut tracee = Tracee { pid, text, signal: 0, request: libc::PTRACE_CONT };
+        let mut tracee = Tracee { pid, text, signal: 0, request: libc::PTRACE_CONT, breakpoint: None };
         let deadline = Instant::now() + watchdog::DEADLINE;
         loop {
             match tracee.poll_stop() {
@@ -123,8 +125,11 @@ impl<'t> Tracee<'t> {
 
     /// Lets it run until it stands at `pc`, before executing it. Asleep and Ended as for [`Tracee::step`].
     pub(crate) fn run_to(&mut self, pc: u64) -> Stop {
-        if !self.set_breakpoint(Some(pc)) {
-            return Stop::Stuck;
+        if self.breakpoint != Some(pc) {
+            if !self.set_breakpoint(Some(pc)) {
+                return Stop::Stuck;
+            }
+            self.breakpoint = Some(pc);
         }
         self.go(libc::PTRACE_CONT);
         self.wait(ASLEEP_AFTER)
@@ -133,6 +138,7 @@ impl<'t> Tracee<'t> {
     /// Removes the breakpoint of [`Tracee::run_to`]; call it when that has arrived.
     pub(crate) fn clear_breakpoint(&mut self) {
         self.set_breakpoint(None);
+        self.breakpoint = None;
     }
 
     /// Lets it run to its end (the closing breakpoint).

@@ -18,6 +18,8 @@ use crate::{victim, watchdog};
 
 const NAME: &str = "torture";
 const BYTES: usize = 8192;
+/// A victim here is a whole coordinator: some 15 ms each, and an operation has tens of thousands of instructions.
+const SHORT_POINTS: usize = 80;
 /// The promise is two seconds; the checker's own deadline is longer than this wait.
 const GONE_WITHIN: Duration = Duration::from_millis(1900);
 
@@ -58,6 +60,10 @@ struct Coordinator {
 }
 
 impl Scenario for Coordinator {
+    fn short_points(&self) -> usize {
+        SHORT_POINTS
+    }
+
     fn set(&self, _stage: &Stage) {}
 
     fn victim<'s>(&'s self, _stage: &'s Stage) -> Box<dyn FnOnce() + 's> {
@@ -130,6 +136,10 @@ struct Stranger {
 }
 
 impl Scenario for Stranger {
+    fn short_points(&self) -> usize {
+        SHORT_POINTS
+    }
+
     fn set(&self, _stage: &Stage) {}
 
     fn companions(&self) -> &[Entrance] {
@@ -164,6 +174,10 @@ impl Scenario for Stranger {
 struct Clean;
 
 impl Scenario for Clean {
+    fn short_points(&self) -> usize {
+        SHORT_POINTS
+    }
+
     fn set(&self, stage: &Stage) {
         let forked = victim::fork_role(stage, ROLES - 2, || {
             mem::forget((What::Named.create(), What::Auto.create(), What::Unnamed.create()));
