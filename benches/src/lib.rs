@@ -1,1 +1,11 @@
-//! (in the making)
+//! What the questions share: interleaved timing, workloads, and the rivals that do the same work.
+//!
+//! Every figure is a ratio of medians taken in one run: ours, theirs, ours, theirs, … on the same data, after a warm-up that is
+//! not counted, with a proof that both did the same work. A ratio above 1 means that we are faster where throughput is
+//! compared, and slower where latency is; each line says which.
+
+pub mod arrays;
+pub mod csv_rivals;
+pub mod machine;
+pub mod rayon_rival;
+pub mod timing;

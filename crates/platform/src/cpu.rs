@@ -22,8 +22,18 @@ pub fn reset_float_state() {
     #[cfg(target_arch = "x86_64")]
     {
         let default: u32 = 0x1f80;
-        // SAFETY: loads the state that Rust assumes; `default` outlives the instruction.
-        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, readonly)) };
+        /// Sticky flags of exceptions that have happened: they influence nothing.
+        const STICKY: u32 = 0x3f;
+        let mut now: u32 = 0;
+        // SAFETY: stores the control word; `now` outlives the instruction.
+        unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut now, options(nostack)) };
+        // Loading it stalls the pipeline; nearly always there is nothing to load.
+        if now & !STICKY != default {
+            // SAFETY: loads the state that Rust assumes; `default` outlives the instruction.
+            unsafe {
+                std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const default, options(nostack, readonly))
+            };
+        }
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: writes the state that Rust assumes.

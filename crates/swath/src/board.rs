@@ -155,12 +155,14 @@ impl Board {
         (head.magic == MAGIC && whole && head.exe == words_of(exe)).then_some(board)
     }
 
+    #[inline]
     fn head(&self) -> &Head {
         // SAFETY: `create` and `attach` demand a mapped head; its plain fields do not change after `create`.
         unsafe { &*self.base.cast::<Head>() }
     }
 
     /// Number of workers, which is the number of cells.
+    #[inline]
     pub(crate) fn workers(&self) -> usize {
         self.head().workers as usize
     }
@@ -169,6 +171,7 @@ impl Board {
     ///
     /// # Panics
     /// When there is no such worker.
+    #[inline]
     pub(crate) fn cell(&self, index: usize) -> &Cell {
         assert!(index < self.workers(), "worker {index} of {}", self.workers());
         let at = HEAD_BYTES + 2 * block_bytes() + index * size_of::<Cell>();

@@ -54,6 +54,9 @@ pub enum What {
     },
 }
 
+/// [`What`] on its way out of a kernel. Boxed, so that the result of a chunk that went well stays a word or two.
+pub(crate) type Fault = Box<What>;
+
 /// How one attempt at a chunk ended, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {

@@ -28,6 +28,7 @@ impl<A> Ctx<A> {
     }
 
     /// Moves on to the next chunk.
+    #[inline]
     pub(crate) fn enter(&mut self, chunk: usize, rows: Range<usize>, attempt: u32, claim: u64) {
         (self.chunk, self.rows, self.attempt, self.claim) = (chunk, rows, attempt, claim);
         *self.rng.get_mut() = None;
@@ -71,6 +72,7 @@ impl<A> Ctx<A> {
 
     /// True when nobody wants this chunk's result any more; a long kernel may look and return early. One that does not is
     /// killed after a grace.
+    #[inline]
     pub fn cancelled(&self) -> bool {
         self.board.cell(self.worker).cancel.load(Ordering::Relaxed) == self.claim
     }

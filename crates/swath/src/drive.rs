@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_platform::cpu;
 
-use crate::cause::{What, shorten};
+use crate::cause::{Fault, What, shorten};
 use crate::context::Ctx;
 use crate::operand::Operand;
 use crate::panic_note;
@@ -26,18 +26,18 @@ pub type Step<O, A, Acc, R> = for<'c, 'm, 'v> fn(&'c Ctx<A>, &'m mut Acc, <O as 
 /// What a kernel without a value may return: nothing, or a `Result` whose error says why the chunk failed.
 pub trait Outcome {
     /// `Err` with the error's text and those of its sources.
-    fn outcome(self) -> Result<(), What>;
+    fn outcome(self) -> Result<(), Box<What>>;
 }
 
 impl Outcome for () {
-    fn outcome(self) -> Result<(), What> {
+    fn outcome(self) -> Result<(), Box<What>> {
         Ok(())
     }
 }
 
 impl<E: IntoFailure> Outcome for Result<(), E> {
-    fn outcome(self) -> Result<(), What> {
-        self.map_err(IntoFailure::into_failure)
+    fn outcome(self) -> Result<(), Box<What>> {
+        self.map_err(|error| Box::new(error.into_failure()))
     }
 }
 
@@ -58,6 +58,10 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> IntoFailure for E {
         }
         What::Failed { message: shorten(error.to_string()), chain }
     }
+}
+
+fn fault(error: impl IntoFailure) -> Fault {
+    Box::new(error.into_failure())
 }
 
 /// `for_each`: the chunk's effect is in its arrays.
@@ -85,14 +89,10 @@ pub(crate) fn map<O: Operand, A: DeserializeOwned, R: Serialize>(turn: &mut Turn
 pub(crate) fn try_map<O: Operand, A: DeserializeOwned, R: Serialize, E: IntoFailure>(turn: &mut Turn<'_>) {
     // SAFETY: as above.
     let kernel = unsafe { turn.function::<Kernel<O, A, Result<R, E>>>(turn.descriptor.kernel) };
-    chunks::<O, A, R>(
-        turn,
-        |ctx, views| kernel.clone()?(ctx, views).map_err(IntoFailure::into_failure),
-        put_and_commit,
-    );
+    chunks::<O, A, R>(turn, |ctx, views| kernel.clone()?(ctx, views).map_err(fault), put_and_commit);
 }
 
-fn put_and_commit<R: Serialize>(turn: &mut Turn<'_>, held: InHand, value: R) -> Result<(), (InHand, What)> {
+fn put_and_commit<R: Serialize>(turn: &mut Turn<'_>, held: InHand, value: R) -> Result<(), (InHand, Fault)> {
     match turn.put_value(&held, &value) {
         Ok(()) => turn.commit(held),
         Err(what) => return Err((held, what)),
@@ -103,8 +103,8 @@ fn put_and_commit<R: Serialize>(turn: &mut Turn<'_>, held: InHand, value: R) -> 
 /// The loop of `for_each` and `map`: claim, prepare once, save, run, finish.
 fn chunks<O: Operand, A: DeserializeOwned, R>(
     turn: &mut Turn<'_>,
-    run: impl for<'v> Fn(&Ctx<A>, O::View<'v>) -> Result<R, What>,
-    mut finish: impl FnMut(&mut Turn<'_>, InHand, R) -> Result<(), (InHand, What)>,
+    run: impl for<'v> Fn(&Ctx<A>, O::View<'v>) -> Result<R, Fault>,
+    mut finish: impl FnMut(&mut Turn<'_>, InHand, R) -> Result<(), (InHand, Fault)>,
 ) {
     let Some(first) = turn.next() else { return };
     let mut prepared = prepare::<O, A>(turn);
@@ -116,14 +116,15 @@ fn chunks<O: Operand, A: DeserializeOwned, R>(
             Err(what) => Err((held, what)),
         };
         if let Err((held, what)) = finished {
-            turn.fail(held, what);
+            turn.fail(held, *what);
         }
         next = turn.next();
     }
     turn.idle();
 }
 
-fn prepare<O: Operand, A: DeserializeOwned>(turn: &mut Turn<'_>) -> Result<Ctx<A>, What> {
+fn prepare<O: Operand, A: DeserializeOwned>(turn: &mut Turn<'_>) -> Result<Ctx<A>, Fault> {
+    panic_note::install();
     let args = turn.prepare::<A>(O::COUNT, O::check)?;
     Ok(Ctx::new(args, turn.hand.index, turn.descriptor.seed, turn.hand.board))
 }
@@ -132,10 +133,10 @@ fn prepare<O: Operand, A: DeserializeOwned>(turn: &mut Turn<'_>) -> Result<Ctx<A
 #[inline]
 fn attempt<O: Operand, A, R>(
     turn: &mut Turn<'_>,
-    prepared: &mut Result<Ctx<A>, What>,
+    prepared: &mut Result<Ctx<A>, Fault>,
     held: &mut InHand,
-    run: impl for<'v> FnOnce(&Ctx<A>, O::View<'v>) -> Result<R, What>,
-) -> Result<R, What> {
+    run: impl for<'v> FnOnce(&Ctx<A>, O::View<'v>) -> Result<R, Fault>,
+) -> Result<R, Fault> {
     let ctx = match prepared {
         Ok(ctx) => ctx,
         Err(what) => return Err(what.clone()),
@@ -177,7 +178,7 @@ pub(crate) fn team_driver<O: TeamOperand, A: DeserializeOwned>(turn: &mut Turn<'
     let Some(held) = turn.take(rank) else { return };
     match run_member::<O, A>(turn, rank, size) {
         Ok(()) => turn.commit(held),
-        Err(what) => turn.fail(held, what),
+        Err(what) => turn.fail(held, *what),
     }
     turn.idle();
 }
@@ -186,21 +187,22 @@ fn run_member<O: TeamOperand, A: DeserializeOwned>(
     turn: &mut Turn<'_>,
     rank: usize,
     size: usize,
-) -> Result<(), What> {
+) -> Result<(), Fault> {
     let args = turn.prepare::<A>(O::COUNT, O::check)?;
     // SAFETY: the coordinator names this driver together with a kernel of exactly this type.
     let kernel = unsafe { turn.function::<TeamKernel<O, A>>(turn.descriptor.kernel)? };
+    panic_note::install();
     let team = Team::new(rank, size, args, turn.meeting()?);
     cpu::reset_float_state();
     panic_note::catching(|| {
         // SAFETY: prepared with this operand's count and check; the claim on chunk `rank` makes us its only member.
         let views = unsafe { O::view(turn.bound(), rank, size) };
-        kernel(&team, views).map_err(IntoFailure::into_failure)
+        kernel(&team, views).map_err(fault)
     })
 }
 
 /// Folds until nothing is left to claim, and flushes. False when there was nothing at all.
-fn fold_once<O, A, Acc, R>(turn: &mut Turn<'_>, functions: Result<FoldFunctions<O, A, Acc, R>, What>) -> bool
+fn fold_once<O, A, Acc, R>(turn: &mut Turn<'_>, functions: Result<FoldFunctions<O, A, Acc, R>, Fault>) -> bool
 where
     O: Operand,
     A: DeserializeOwned,
@@ -224,7 +226,7 @@ where
                 turn.discard(&folded);
                 folded.clear();
                 accumulator = None;
-                turn.fail(held, what);
+                turn.fail(held, *what);
             }
         }
         next = turn.next();

@@ -100,6 +100,7 @@ impl Geometry {
     }
 
     /// The rows of `chunk`.
+    #[inline]
     pub(crate) fn rows_of(&self, chunk: usize) -> Range<usize> {
         let lo = (chunk * self.rows_per_chunk).min(self.rows);
         lo..(lo + self.rows_per_chunk).min(self.rows)

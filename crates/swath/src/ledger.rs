@@ -73,6 +73,7 @@ pub struct Owner {
 pub struct Entry(u64);
 
 impl Entry {
+    #[inline]
     fn new(epoch: u32, state: State, attempt: u32, owner: Option<Owner>) -> Entry {
         let owner = owner.unwrap_or(Owner { slot: 0, generation: 0 });
         Entry(
@@ -85,11 +86,13 @@ impl Entry {
     }
 
     /// The phase that wrote the entry.
+    #[inline]
     pub fn epoch(self) -> u32 {
         (self.0 >> EPOCH_AT) as u32
     }
 
     /// `None` for a word that no version of this code writes.
+    #[inline]
     pub fn state(self) -> Option<State> {
         Some(match field(self.0, STATE_AT, STATE_BITS) {
             0 => State::Free,
@@ -103,11 +106,13 @@ impl Entry {
     }
 
     /// Earlier attempts at the chunk, up to [`ATTEMPT_MAX`].
+    #[inline]
     pub fn attempt(self) -> u32 {
         field(self.0, ATTEMPT_AT, ATTEMPT_BITS) as u32
     }
 
     /// Who has it, or had it last; meaningless while FREE.
+    #[inline]
     pub fn owner(self) -> Owner {
         Owner {
             slot: field(self.0, SLOT_AT, SLOT_BITS) as u16,
@@ -115,6 +120,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn to(self, state: State) -> Entry {
         Entry(self.0 & !(((1 << STATE_BITS) - 1) << STATE_AT) | (state as u64) << STATE_AT)
     }
@@ -129,11 +135,13 @@ pub struct Claim {
 
 impl Claim {
     /// Index of the chunk.
+    #[inline]
     pub fn chunk(&self) -> usize {
         self.chunk
     }
 
     /// Earlier attempts at it.
+    #[inline]
     pub fn attempt(&self) -> u32 {
         self.entry.attempt()
     }

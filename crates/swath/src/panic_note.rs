@@ -8,15 +8,15 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 
-use crate::cause::{What, shorten};
+use crate::cause::{Fault, What, shorten};
 
 thread_local! {
     static IN_KERNEL: Cell<bool> = const { Cell::new(false) };
     static NOTE: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
-/// Runs `kernel`; a panic becomes [`What::Panicked`] and prints nothing.
-pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, What>) -> Result<R, What> {
+/// Makes panics inside kernels silent and noted, from now on.
+pub(crate) fn install() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
@@ -26,10 +26,15 @@ pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, What>) -> Result<R,
             }
         }));
     });
+}
+
+/// Runs `kernel`; a panic becomes [`What::Panicked`]. [`install`] comes first.
+#[inline]
+pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
     let outer = IN_KERNEL.replace(true);
     let result = catch_unwind(AssertUnwindSafe(kernel));
     IN_KERNEL.set(outer);
-    result.unwrap_or_else(|payload| Err(what_of(payload.as_ref())))
+    result.unwrap_or_else(|payload| Err(Box::new(what_of(payload.as_ref()))))
 }
 
 /// True inside a kernel.
@@ -51,6 +56,7 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
     true
 }
 
+#[cold]
 fn what_of(payload: &(dyn Any + Send)) -> What {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -65,8 +71,9 @@ mod tests {
 
     #[test]
     fn a_panic_says_where_and_what() {
+        install();
         let caught = catching::<()>(|| panic!("seven is {}", 7)).expect_err("panicked");
-        let What::Panicked { message, location, .. } = caught else { panic!("another kind") };
+        let What::Panicked { message, location, .. } = *caught else { panic!("another kind") };
         assert_eq!(message, "seven is 7");
         assert!(location.contains("panic_note.rs:"), "{location}");
         assert_eq!(catching(|| Ok(1)), Ok(1));

@@ -14,7 +14,7 @@ use swath_array::DType;
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
 use crate::board::{Board, Cell, Flush};
-use crate::cause::{Cause, What, shorten};
+use crate::cause::{Cause, Fault, What, shorten};
 use crate::checksum::checksum;
 use crate::descriptor::{Descriptor, Mode, flag};
 use crate::geometry::Geometry;
@@ -56,10 +56,12 @@ pub(crate) struct InHand {
 }
 
 impl InHand {
+    #[inline]
     pub(crate) fn chunk(&self) -> usize {
         self.claim.chunk()
     }
 
+    #[inline]
     pub(crate) fn attempt(&self) -> u32 {
         self.claim.attempt()
     }
@@ -114,6 +116,7 @@ impl<'t> Turn<'t> {
         })
     }
 
+    #[inline]
     fn cell(&self) -> &Cell {
         self.hand.board.cell(self.hand.index)
     }
@@ -122,7 +125,7 @@ impl<'t> Turn<'t> {
     ///
     /// # Safety
     /// 1. `F` is the `fn` type whose address the coordinator named in this descriptor, next to the driver that calls this.
-    pub(crate) unsafe fn function<F: Copy>(&self, name: u64) -> Result<F, What> {
+    pub(crate) unsafe fn function<F: Copy>(&self, name: u64) -> Result<F, Fault> {
         const { assert!(size_of::<F>() == size_of::<*const ()>()) };
         let address =
             kernel::address_of(name).ok_or_else(|| setup("the kernel is not in this executable"))?;
@@ -212,7 +215,7 @@ impl<'t> Turn<'t> {
         &mut self,
         arrays: usize,
         check: fn(&[Bound]) -> Result<(), swath_array::Error>,
-    ) -> Result<A, What> {
+    ) -> Result<A, Fault> {
         if self.hand.arena_epoch != self.descriptor.epoch {
             self.hand.arena.clear().map_err(|e| setup(format!("its arena: {e}")))?;
             self.hand.arena_epoch = self.descriptor.epoch;
@@ -253,7 +256,7 @@ impl<'t> Turn<'t> {
         Ok(())
     }
 
-    fn args<A: DeserializeOwned>(&mut self) -> Result<A, What> {
+    fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
         let len = self.descriptor.args_len as usize;
         let bytes = match self.descriptor.args_inline.0.get(..len) {
             Some(inline) => inline,
@@ -277,6 +280,7 @@ impl<'t> Turn<'t> {
     // ---- life of a chunk ---------------------------------------------------------------------------------------------
 
     /// Step 3 of the ledger's protocol for operands with undo; the check pattern for the others.
+    #[inline]
     pub(crate) fn begin(&mut self, held: &mut InHand) {
         if self.descriptor.has(flag::UNDO) {
             // SAFETY: operands are checked and attached (prepare), rows are of a chunk inside them, the slot is this
@@ -294,6 +298,7 @@ impl<'t> Turn<'t> {
     /// # Safety
     /// 1. `prepare` succeeded in this turn, with `O`'s count and check.
     /// 2. The views are dropped before `held` is finished or failed.
+    #[inline]
     pub(crate) unsafe fn views<'v, O: Operand>(&self, held: &InHand) -> O::View<'v> {
         // SAFETY: checked and attached by 1; the rows lie inside; the claim in `held` is ours until 2.
         unsafe { O::view(&self.bound, &held.rows) }
@@ -305,7 +310,7 @@ impl<'t> Turn<'t> {
     }
 
     /// Where the team meets; `None` in an inline pool.
-    pub(crate) fn meeting(&mut self) -> Result<Option<*mut u8>, What> {
+    pub(crate) fn meeting(&mut self) -> Result<Option<*mut u8>, Fault> {
         if self.hand.inline {
             return Ok(None);
         }
@@ -328,7 +333,7 @@ impl<'t> Turn<'t> {
     }
 
     /// Writes the chunk's value where the coordinator finds it once the chunk is DONE.
-    pub(crate) fn put_value<R: Serialize>(&mut self, held: &InHand, value: &R) -> Result<(), What> {
+    pub(crate) fn put_value<R: Serialize>(&mut self, held: &InHand, value: &R) -> Result<(), Fault> {
         let mut short = [0u8; PARTIAL_INLINE_BYTES];
         let entry = match postcard::to_slice(value, &mut short) {
             Ok(encoded) => Partial::inline(encoded).expect("the buffer is what fits"),
@@ -352,6 +357,7 @@ impl<'t> Turn<'t> {
         }
     }
 
+    #[inline]
     fn count(&mut self, chunks: u32) {
         self.done += chunks;
         self.hand.board.cell(self.hand.index).set_done(self.descriptor.epoch, self.done);
@@ -382,11 +388,11 @@ impl<'t> Turn<'t> {
 
     /// What to say of a chunk that took too long.
     #[cold]
-    pub(crate) fn timed_out(&self) -> What {
-        What::TimedOut { limit: Duration::from_nanos(self.descriptor.chunk_timeout_ns) }
+    pub(crate) fn timed_out(&self) -> Fault {
+        Box::new(What::TimedOut { limit: Duration::from_nanos(self.descriptor.chunk_timeout_ns) })
     }
 
-    fn append(&mut self, kind: Kind, bytes: &[u8], previous: At) -> Result<At, What> {
+    fn append(&mut self, kind: Kind, bytes: &[u8], previous: At) -> Result<At, Fault> {
         let appended = self.hand.arena.append(self.descriptor.epoch, kind, bytes, previous);
         appended.map_err(|e| setup(format!("no room for {} bytes of result: {e}", bytes.len())))
     }
@@ -402,7 +408,7 @@ impl<'t> Turn<'t> {
     /// Publishes an accumulator and lets the chunks that it holds take effect. In order: (a) the record is written, (b) one
     /// store of the cell's flush word publishes it, (c) the chunks become DONE, (d) a second store says that they all are.
     /// *Killed before b*: they are FOLDED and run again. *Killed after b*: whoever repairs sets the rest to DONE.
-    pub(crate) fn flush<Acc: Serialize>(&mut self, accumulator: &Acc, chunks: &[usize]) -> Result<(), What> {
+    pub(crate) fn flush<Acc: Serialize>(&mut self, accumulator: &Acc, chunks: &[usize]) -> Result<(), Fault> {
         let epoch = self.descriptor.epoch;
         let encoded = postcard::to_stdvec(accumulator).map_err(|e| unencodable::<Acc>(&e))?;
         let word = self.cell().flush.load(Ordering::Relaxed);
@@ -419,11 +425,11 @@ impl<'t> Turn<'t> {
 
     /// An accumulator cannot be published: its chunks fail, for the same reason each.
     #[cold]
-    pub(crate) fn fail_folded(&mut self, chunks: &[usize], what: &What) {
+    pub(crate) fn fail_folded(&mut self, chunks: &[usize], what: &Fault) {
         for &chunk in chunks {
             self.ledger.unfold(chunk, self.hand.owner);
             if let Some(held) = self.take(chunk) {
-                self.fail(held, what.clone());
+                self.fail(held, What::clone(what));
             }
         }
     }
@@ -440,13 +446,15 @@ impl<'t> Turn<'t> {
     }
 }
 
-fn setup(message: impl Into<String>) -> What {
-    What::Setup { message: shorten(message.into()) }
+#[cold]
+fn setup(message: impl Into<String>) -> Fault {
+    Box::new(What::Setup { message: shorten(message.into()) })
 }
 
-fn unencodable<R>(error: &postcard::Error) -> What {
-    What::Failed {
+#[cold]
+fn unencodable<R>(error: &postcard::Error) -> Fault {
+    Box::new(What::Failed {
         message: format!("its result of type {} cannot be encoded: {error}", std::any::type_name::<R>()),
         chain: Vec::new(),
-    }
+    })
 }

@@ -1,0 +1,5 @@
+//! stub
+mod stage;
+fn main() -> std::process::ExitCode {
+    stage::main(&[], &[])
+}

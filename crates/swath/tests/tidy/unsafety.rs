@@ -1,0 +1,109 @@
+//! `unsafe` stands in listed files only, each with its reason.
+
+use crate::check::Check;
+use crate::{rust, tree};
+
+/// Crates in which nobody can say it.
+const FORBIDDING: [&str; 2] = ["crates/jobs/src/lib.rs", "crates/cli/src/main.rs"];
+
+/// Where it may stand, and what for.
+const ALLOWED: &[(&str, &str)] = &[
+    ("crates/platform/src/cpu.rs", "sets the floating-point control word, sysconf-like reads by pointer"),
+    ("crates/platform/src/exe.rs", "asks the loader where the executable lies"),
+    ("crates/platform/src/file.rs", "fcntl of OFD locks, poll"),
+    ("crates/platform/src/life.rs", "registers a robust list with the kernel, clone for its self-test"),
+    ("crates/platform/src/memory.rs", "madvise and mappings over a given address"),
+    ("crates/platform/src/process.rs", "close_range, signal masks"),
+    ("crates/platform/src/signal.rs", "installs handlers, resets masks"),
+    ("crates/platform/src/simd.rs", "vector instructions behind a run-time check"),
+    ("crates/platform/src/spawn.rs", "posix_spawn and its attribute objects"),
+    ("crates/sync/src/barrier.rs", "a barrier is placed in memory that the caller names"),
+    ("crates/sync/src/event.rs", "an event is found in memory that the caller names"),
+    (
+        "crates/sync/src/mutex.rs",
+        "lends the value that the lock guards; found in memory that the caller names",
+    ),
+    ("crates/sync/src/party.rs", "the process-wide pointer to its slot table"),
+    ("crates/sync/src/slots.rs", "the slot table is found in memory that the caller names"),
+    ("crates/segment/src/backing.rs", "a mapping may be sent to other threads"),
+    ("crates/segment/src/control.rs", "the control segment is mapped at one address for life"),
+    ("crates/segment/src/guardian.rs", "takes over the descriptor it was started with, closes all others"),
+    ("crates/segment/src/service.rs", "a job that borrows, run while its caller waits"),
+    ("crates/array/src/backing.rs", "writes the header before anybody can attach"),
+    ("crates/array/src/foreign.rs", "views of memory that another program may write"),
+    ("crates/array/src/rows.rs", "makes views from a base and a checked reference"),
+    ("crates/array/src/snapshot.rs", "copies memory that others may be writing, by atomic loads"),
+    ("crates/array/src/storage.rs", "makes views of an array's own memory"),
+    ("crates/swath/src/board.rs", "the board that coordinator and workers share, by pointer"),
+    ("crates/swath/src/crew.rs", "places the board"),
+    ("crates/swath/src/descriptor.rs", "plain bytes: an array too large for the derive"),
+    ("crates/swath/src/drive.rs", "calls kernels by their address, makes their views"),
+    ("crates/swath/src/gather.rs", "reads the table of partials"),
+    ("crates/swath/src/init.rs", "a static in .init_array"),
+    ("crates/swath/src/inline.rs", "places the board, calls the driver by its address"),
+    ("crates/swath/src/operand.rs", "what an operand promises about its views"),
+    ("crates/swath/src/pool.rs", "an inline pool's pointers may be sent to other threads"),
+    ("crates/swath/src/recovery.rs", "the ledger and the arrays of the phase under way, by pointer"),
+    ("crates/swath/src/run.rs", "places arguments and the ledger"),
+    ("crates/swath/src/team.rs", "views that several members of a team have at once"),
+    ("crates/swath/src/turn.rs", "the ledger, the arrays and the functions of a phase, by pointer"),
+    ("crates/swath/src/undo.rs", "copies rows to and from the undo slot"),
+    ("crates/swath/src/worker.rs", "attaches the board, calls the driver by its address"),
+    ("crates/array/tests/acceptance.rs", "looks through two views at once"),
+    ("crates/array/tests/backends.rs", "looks at an array's bytes"),
+    ("crates/array/tests/references.rs", "views as workers make them"),
+    ("crates/array/tests/taint.rs", "writes like a process that cannot be killed"),
+    ("crates/segment/tests/conformance.rs", "reads and writes segments"),
+    ("crates/segment/tests/deaths.rs", "forks"),
+    ("crates/segment/tests/room.rs", "writes every byte of a segment, closes descriptor 0"),
+    ("crates/segment/tests/tracer/mod.rs", "ptrace"),
+    ("crates/sync/tests/barrier_processes.rs", "places a barrier in shared memory"),
+    ("crates/sync/tests/event_processes.rs", "places an event in shared memory"),
+    ("crates/sync/tests/layout.rs", "looks at the bytes of every type"),
+    ("crates/sync/tests/loom_barrier.rs", "data that the barrier orders"),
+    ("crates/sync/tests/loom_event.rs", "data that the event orders"),
+    ("crates/sync/tests/mutex_processes.rs", "places a mutex in shared memory"),
+    ("crates/sync/tests/slots.rs", "places a slot table in shared memory, forks"),
+    ("crates/sync/tests/support/mod.rs", "shared memory, fork, signals"),
+    ("crates/torture/src/ops/props.rs", "places what is tortured"),
+    ("crates/torture/src/seeded/probe.rs", "seeded bugs need instructions of a known number"),
+    ("crates/torture/src/seeded/slot.rs", "a seeded bug writes where it must not"),
+    ("crates/torture/src/stage.rs", "memory that harness and victim share"),
+    ("crates/torture/src/surroundings.rs", "namespaces, mounts, the reaping of orphans"),
+    ("crates/torture/src/tracer.rs", "ptrace, waitpid, affinity"),
+    ("crates/torture/src/victim.rs", "fork, and instructions that stop the victim"),
+    ("crates/torture/src/watchdog.rs", "kill and waitpid"),
+    ("crates/torture/src/word.rs", "futex calls without swath's own layer"),
+];
+
+#[test]
+fn unsafe_stands_in_listed_files_only() {
+    let mut check = Check::new("unsafe stands in listed files only");
+    for file in tree::files_ending(".rs") {
+        let lines: Vec<_> = rust::words(&rust::code_only(&tree::text(&file)))
+            .filter(|(_, word)| *word == "unsafe")
+            .map(|(line, _)| line)
+            .collect();
+        let reason = ALLOWED.iter().find(|(listed, _)| *listed == file).map(|(_, reason)| reason);
+        match (lines.first(), reason) {
+            (Some(line), None) => check.that(false, || format!("{file}:{line}: unsafe, and not in the list")),
+            (None, Some(_)) => check.that(false, || format!("{file} is in the list, and has no unsafe")),
+            _ => check.that(true, String::new),
+        }
+    }
+    for (file, reason) in ALLOWED {
+        check
+            .that(tree::root().join(file).is_file(), || format!("{file} is in the list, and does not exist"));
+        check.that(reason.len() >= 4, || format!("{file}: a reason is missing"));
+    }
+    check.end();
+}
+
+#[test]
+fn jobs_and_command_forbid_it() {
+    let mut check = Check::new("unsafe is forbidden in jobs and in the command");
+    for file in FORBIDDING {
+        check.that(tree::text(file).contains("\n#![forbid(unsafe_code)]\n"), || file.to_owned());
+    }
+    check.end();
+}
