@@ -24,7 +24,7 @@ fn a_program_without_init_gets_an_error_from_build() {
     let text = error.to_string();
     assert!(text.contains("swath::init()") && text.contains("worker_entry!"), "{text}");
     let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()));
-    assert!(children.is_ok_and(|list| list.is_empty()), "nothing was started");
+    assert!(children.unwrap_or_default().is_empty(), "nothing was started");
 }
 
 fn a_program_without_init_has_arrays_and_inline_pools() {
