@@ -56,7 +56,8 @@ impl std::fmt::Debug for Control {
 }
 
 impl Entry {
-    /// A consistent copy: taken between two looks at state and id that agree.
+    /// A copy of one segment's entry: taken between two looks at state and id that agree. Which fields mean something
+    /// depends on the state (see [`EntryImage::identity`]).
     pub fn image(&self) -> EntryImage {
         loop {
             let before = (self.words[0].load(Ordering::Acquire), self.words[1].load(Ordering::Relaxed));
@@ -69,11 +70,17 @@ impl Entry {
         }
     }
 
-    /// Fills the entry, state last.
-    pub(crate) fn publish(&self, image: &EntryImage) {
-        let words: [u64; ENTRY_WORDS] = bytemuck::cast(*image);
+    /// Fills the entry for a new segment, state last. Until then it is FREE: nothing of it was made yet.
+    pub(crate) fn enter(&self, image: &EntryImage) {
         self.words[0].store(EntryState::Free.word(), Ordering::Relaxed);
         fence(Ordering::Release);
+        self.rewrite(image);
+    }
+
+    /// Writes what has become known of the segment, state last. The entry is never FREE meanwhile: whoever is killed in
+    /// here leaves its former state, and with it all that a cleaner needs (id, flags and name do not change).
+    pub(crate) fn rewrite(&self, image: &EntryImage) {
+        let words: [u64; ENTRY_WORDS] = bytemuck::cast(*image);
         for (shared, word) in self.words.iter().zip(words).skip(1) {
             shared.store(word, Ordering::Relaxed);
         }

@@ -198,9 +198,11 @@ impl EntryImage {
         self.flags & FLAG_NAMED != 0
     }
 
-    /// (device, inode), once known.
+    /// (device, inode), once known. They are written while the entry is ENTERED, so until it is LIVE they may be half
+    /// of the truth.
     pub fn identity(&self) -> Option<(u64, u64)> {
-        (self.ino != 0).then_some((self.dev, self.ino))
+        let written = matches!(self.state(), EntryState::Live | EntryState::Retired);
+        (written && self.ino != 0).then_some((self.dev, self.ino))
     }
 
     /// The number that makes its unfinished name.
@@ -285,6 +287,15 @@ mod tests {
         assert_eq!(words, [2, 3 * 4096 + 5, 0x11, 0x22, 0x33, 0, 7 << 32 | 1, 0]);
         assert_eq!(&bytes[64..70], b"field\0");
         assert_eq!((index_of(entry.id), entry.sequence()), (5, 3));
+        assert_eq!(entry.identity(), Some((0x11, 0x22)));
+    }
+
+    #[test]
+    fn an_identity_half_written_is_none() {
+        let mut entry = EntryImage { state: EntryState::Entered.word(), ino: 0x22, ..EntryImage::zeroed() };
+        assert_eq!(entry.identity(), None);
+        entry.state = EntryState::Live.word();
+        assert_eq!(entry.identity(), Some((0, 0x22)));
     }
 
     #[test]

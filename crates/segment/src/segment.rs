@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::{EntryImage, EntryState, FLAG_ENGINE, FLAG_FILE, FLAG_NAMED};
 use crate::limits::RETIRE_RING_BYTES;
 use crate::name::{shm_path, validate};
-use crate::reference::{SegmentRef, padded};
+use crate::reference::SegmentRef;
 use crate::room::{self, Place};
 use crate::session::Session;
 
@@ -129,7 +129,7 @@ impl SegmentOptions {
         let backing = Backing::open_file(path, writable)?;
         let session = Session::current()?;
         let flags = FLAG_FILE | self.kind_flag();
-        let entry = session.table().enter(&label_of(path), flags)?;
+        let entry = session.table().enter(|_| label_of(path), flags)?;
         let naming = Naming::File(path.to_path_buf());
         let (backing, pid) = (Some(backing), process::getpid());
         let mut segment = Segment { session, backing, entry, naming, unlinked: true, pid };
@@ -152,23 +152,21 @@ impl SegmentOptions {
 
     /// G3–G7: intent, file, room, mapping. The intent is withdrawn when the rest fails.
     fn make(&self, session: &Session, flags: u32, len: usize, pinned: u64) -> Result<(EntryImage, Backing)> {
-        let label = match &self.naming {
-            Naming::Auto => String::new(),
-            Naming::Name(name) => name.clone(),
-            Naming::Unnamed(label) => clipped(label),
-            Naming::File(path) => label_of(path),
-        };
         if let Naming::Name(name) = &self.naming
             && file::stat_path(&shm_path(name)).is_ok()
         {
             return Err(Error::Exists { name: name.clone() });
         }
-        let mut entry = session.table().enter(&label, flags)?;
-        if let Naming::Auto = self.naming {
-            let (id, uid) = session.names();
-            entry.name = padded(&id.segment_name(uid, entry.sequence()));
-            session.table().update(&entry);
-        }
+        let label = |sequence| match &self.naming {
+            Naming::Auto => {
+                let (id, uid) = session.names();
+                id.segment_name(uid, sequence)
+            }
+            Naming::Name(name) => name.clone(),
+            Naming::Unnamed(label) => clipped(label),
+            Naming::File(path) => label_of(path),
+        };
+        let entry = session.table().enter(label, flags)?;
         let backing = self.make_backing(session, &entry, len, pinned);
         backing.map(|backing| (entry, backing)).inspect_err(|_| session.table().forget(entry.id))
     }

@@ -33,8 +33,8 @@ impl Table {
         Table { control, free: (0..SEGMENTS_MAX).rev().collect(), retired: VecDeque::new(), next_sequence: 1 }
     }
 
-    /// Step G3: writes the intent, before any system call makes anything.
-    pub(crate) fn enter(&mut self, name: &str, flags: u32) -> Result<EntryImage> {
+    /// Step G3: writes the intent, before any system call makes anything. The name may depend on the sequence number.
+    pub(crate) fn enter(&mut self, name: impl FnOnce(u64) -> String, flags: u32) -> Result<EntryImage> {
         let index = self.free_index()?;
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -48,9 +48,9 @@ impl Table {
             flags,
             fd: -1,
             reserved: 0,
-            name: padded(name),
+            name: padded(&name(sequence)),
         };
-        self.control.names()[index].publish(&image);
+        self.control.names()[index].enter(&image);
         Ok(image)
     }
 
@@ -68,9 +68,9 @@ impl Table {
         oldest.and_then(|at| self.retired.remove(at)).map(|retired| retired.index).ok_or(full)
     }
 
-    /// Rewrites an entry with what has become known.
+    /// Step G8: what has become known of a segment.
     pub(crate) fn update(&mut self, image: &EntryImage) {
-        self.control.names()[index_of(image.id)].publish(image);
+        self.control.names()[index_of(image.id)].rewrite(image);
     }
 
     /// Forgets an entry whose segment nobody ever attached to.
@@ -92,7 +92,7 @@ impl Table {
             image.flags |= FLAG_TAINTED;
         }
         // First the entry, then the number: whoever acknowledges the number has seen the entry.
-        entry.publish(&image);
+        entry.rewrite(&image);
         let number = self.control.next_retirement();
         self.retired.push_back(Retired { index, number, bytes: image.len, tainted });
         self.sweep();
