@@ -15,6 +15,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -23,6 +24,7 @@ use shared_memory::{Shmem, ShmemConf, ShmemError};
 use swath_platform::{file, memory, process};
 
 use crate::error::{EOPNOTSUPP, Error, Result};
+use crate::limits::CLAIM_ATTEMPTS;
 use crate::name::shm_path;
 use crate::room::{self, Place};
 
@@ -164,17 +166,13 @@ impl Backing {
     pub(crate) fn create_file(path: &Path, len: usize) -> Result<Backing> {
         let what = path.display().to_string();
         let failed = |operation, error| Error::system(operation, &what, error);
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let file = OwnedFd::from(file.map_err(|e| failed("create", e))?);
-        if !file::ofd_try_lock(&file).map_err(|e| failed("lock", e))? {
-            return Err(Error::Exists { name: what });
-        }
+        let file = claim(path, &what)?;
+        let identity = file::stat(&file).map_err(|e| failed("fstat", e))?.identity();
         // What a killed process left unfinished is of no use.
         file::set_len(&file, 0).map_err(|e| failed("truncate", e))?;
         let reserved = reserve(&file, len, &Place::Disk(path.to_path_buf()), 0, &what);
         let backing = reserved.and_then(|()| Backing::new(file, len, true, &what));
-        backing.inspect_err(|_| drop(file::unlink(path)))
+        backing.inspect_err(|_| drop(file::unlink_if(path, identity)))
     }
 
     /// An existing file.
@@ -213,6 +211,33 @@ impl Backing {
     pub(crate) fn leak(self) {
         std::mem::forget(self);
     }
+}
+
+/// Opens or creates the unfinished file, and locks it.
+fn claim(path: &Path, what: &str) -> Result<OwnedFd> {
+    let failed = |operation, error| Error::system(operation, what, error);
+    for _ in 0..CLAIM_ATTEMPTS {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path);
+        if let Some(file) = lock_in_place(file.map_err(|e| failed("create", e))?.into(), path, what)? {
+            return Ok(file);
+        }
+    }
+    Err(Error::Exists { name: what.to_owned() })
+}
+
+/// Locks the file that was opened under `path`, and then asks whether it still is the one of that name: its former owner
+/// may have finished it meanwhile, and what we have locked is a result under its final name. `None`: so it was.
+///
+/// Who holds the lock of the file under the name keeps it, for an owner renames or removes it before unlocking.
+fn lock_in_place(file: OwnedFd, path: &Path, what: &str) -> Result<Option<OwnedFd>> {
+    let failed = |operation, error| Error::system(operation, what, error);
+    let locked = file::ofd_try_lock(&file).map_err(|e| failed("lock", e))?;
+    let identity = file::stat(&file).map_err(|e| failed("fstat", e))?.identity();
+    if !path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == identity) {
+        return Ok(None);
+    }
+    if locked { Ok(Some(file)) } else { Err(Error::Exists { name: what.to_owned() }) }
 }
 
 /// G6: room for all bytes, or an error now.
@@ -282,5 +307,27 @@ fn crate_error(operation: &'static str, name: &str, error: ShmemError) -> Error 
             error => Error::system(operation, name, error),
         },
         other => Error::system(operation, name, io::Error::other(other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_finished_between_open_and_lock_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let (partial, finished) = (directory.path().join("a.partial"), directory.path().join("a"));
+        std::fs::write(&partial, b"result").unwrap();
+        let open = || OwnedFd::from(File::options().read(true).write(true).open(&partial).unwrap());
+        let (late, later) = (open(), open());
+        std::fs::rename(&partial, &finished).unwrap();
+        assert!(lock_in_place(late, &partial, "late").unwrap().is_none(), "nothing has the name");
+        std::fs::write(&partial, b"next").unwrap();
+        assert!(lock_in_place(later, &partial, "later").unwrap().is_none(), "another has the name");
+        let ours = lock_in_place(open(), &partial, "ours").unwrap().expect("still in place");
+        assert!(matches!(lock_in_place(open(), &partial, "second"), Err(Error::Exists { .. })));
+        drop(ours);
+        assert_eq!(std::fs::read(&finished).unwrap(), b"result");
     }
 }

@@ -44,3 +44,7 @@ pub const NPY_HEADER_MAX: usize = 4096;
 
 /// Attempts to find an unused session id; the second is needed only when a cleaner took the first file for a dead one.
 pub const SESSION_ATTEMPTS: u32 = 16;
+
+/// Attempts to lock the unfinished file under a path; each further one means that somebody finished or dropped theirs in
+/// the moment between.
+pub const CLAIM_ATTEMPTS: u32 = 100;
