@@ -118,7 +118,7 @@ fn empty_phase(pool: &Pool, threads: &rayon::ThreadPool) -> Result<()> {
         201,
         || {
             pause();
-            timing::time(&empty)
+            timing::time(empty)
         },
         || {
             pause();

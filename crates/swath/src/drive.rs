@@ -3,12 +3,15 @@
 //! The coordinator names a driver and a kernel by their offsets in the executable; the worker calls the driver, which knows
 //! the types, and the driver calls the kernel.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_platform::cpu;
 
 use crate::cause::{Fault, What, shorten};
 use crate::context::Ctx;
+use crate::limits::FLUSH_AFTER;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::team::{Team, TeamKernel, TeamOperand};
@@ -213,6 +216,7 @@ where
     let mut prepared = prepare::<O, A>(turn);
     let mut accumulator: Option<Acc> = None;
     let mut folded: Vec<usize> = Vec::new();
+    let mut stakes = Stakes::new();
     let mut next = Some(first);
     while let Some(mut held) = next {
         let result = attempt::<O, A, ()>(turn, &mut prepared, &mut held, |ctx, views| {
@@ -229,12 +233,44 @@ where
                 turn.fail(held, *what);
             }
         }
+        if stakes.are_high(turn.deaths_in_this_phase()) {
+            if let Some(accumulator) = accumulator.take() {
+                stakes.settle(|| flush(turn, &accumulator, &folded));
+            }
+            folded.clear();
+        }
         next = turn.next();
     }
     if let Some(accumulator) = accumulator.filter(|_| !folded.is_empty()) {
         flush(turn, &accumulator, &folded);
     }
     true
+}
+
+/// When to publish an accumulator before its time: a death costs all that was folded since the last flush, so a worker that is
+/// killed again and again would never get anywhere. A flush should cost a twentieth of the work that it saves; a third
+/// when workers are dying.
+struct Stakes {
+    since: Instant,
+    cost: Duration,
+}
+
+impl Stakes {
+    fn new() -> Stakes {
+        Stakes { since: Instant::now(), cost: Duration::ZERO }
+    }
+
+    fn are_high(&self, deaths: bool) -> bool {
+        let patience = if deaths { 2 * self.cost } else { (20 * self.cost).max(FLUSH_AFTER) };
+        self.since.elapsed() >= patience
+    }
+
+    fn settle(&mut self, flush: impl FnOnce()) {
+        let began = Instant::now();
+        flush();
+        self.since = Instant::now();
+        self.cost = self.since.duration_since(began);
+    }
 }
 
 type FoldFunctions<O, A, Acc, R> = (Step<O, A, Acc, R>, fn() -> Acc);

@@ -22,6 +22,8 @@ pub const ARGS_INLINE_BYTES: usize = 4096;
 pub const PARTIAL_INLINE_BYTES: usize = 48;
 /// Bytes of a panic message or an error text that travel from a worker; longer ones are cut, with a mark.
 pub const ERROR_TEXT_BYTES: usize = 4096;
+/// A worker publishes what it has folded at least this often, if publishing is cheap.
+pub const FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// Bytes of an arena that are kept for the next phase.
 pub const ARENA_KEEP_BYTES: u64 = 1 << 20;
 /// Re-runs of a chunk after a death, so one attempt more than this.

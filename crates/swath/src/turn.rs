@@ -203,6 +203,11 @@ impl<'t> Turn<'t> {
         }
     }
 
+    /// Whether chunks were given back since the phase began, which deaths do.
+    pub(crate) fn deaths_in_this_phase(&self) -> bool {
+        self.hand.board.sweeps() != self.descriptor.sweeps
+    }
+
     /// Nothing in hand: says so, for time-outs.
     pub(crate) fn idle(&self) {
         self.cell().set_current(self.descriptor.epoch, None);
