@@ -95,6 +95,86 @@ pub unsafe fn map_zeros_over(ptr: *mut u8, len: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of a huge page, and what a mapping's address must be a multiple of to have any.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// A shared mapping of a file that begins at a multiple of [`HUGE_PAGE_BYTES`]. Other processes may change what is there;
+/// unmapped on drop.
+#[derive(Debug)]
+pub struct AlignedMap {
+    ptr: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; this type hands out its address and never looks inside.
+unsafe impl Send for AlignedMap {}
+// SAFETY: as above; no method changes anything through `&self` but what is on the disk.
+unsafe impl Sync for AlignedMap {}
+
+impl AlignedMap {
+    /// Maps the first `len` bytes of the file, for reading or for both.
+    pub fn new(fd: &impl AsFd, len: usize, write: bool) -> io::Result<AlignedMap> {
+        let pages = len.max(1).checked_next_multiple_of(page_size());
+        let span =
+            pages.and_then(|pages| pages.checked_add(HUGE_PAGE_BYTES)).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a null address lets the kernel choose a free range, so no existing mapping is touched.
+        let range =
+            unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), span, ProtFlags::empty(), flags) }?;
+        let range: *mut u8 = range.cast();
+        let before = range.addr().next_multiple_of(HUGE_PAGE_BYTES) - range.addr();
+        let (ptr, used) = (range.wrapping_add(before), span - HUGE_PAGE_BYTES);
+        let protection = if write { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        // SAFETY: replaces part of the range that was just reserved, which nobody else knows.
+        let mapped = unsafe {
+            rustix::mm::mmap(ptr.cast(), len, protection, MapFlags::SHARED | MapFlags::FIXED, fd, 0)
+        };
+        if let Err(error) = mapped {
+            unreserve(range, span);
+            return Err(error.into());
+        }
+        unreserve(range, before);
+        unreserve(ptr.wrapping_add(used), HUGE_PAGE_BYTES - before);
+        Ok(AlignedMap { ptr, len })
+    }
+
+    /// The first byte.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes: never, the kernel refuses to map none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Waits until the bytes are on the disk.
+    pub fn flush(&self) -> io::Result<()> {
+        // SAFETY: the range is mapped as long as `self` lives; writing it back changes nothing in it.
+        Ok(unsafe { rustix::mm::msync(self.ptr.cast(), self.len, rustix::mm::MsyncFlags::SYNC) }?)
+    }
+}
+
+impl Drop for AlignedMap {
+    fn drop(&mut self) {
+        unreserve(self.ptr, self.len);
+    }
+}
+
+/// Gives back a range that [`AlignedMap`] owns or has just reserved. It cannot fail for such a range but for want of
+/// kernel memory; then it stays mapped.
+fn unreserve(ptr: *mut u8, len: usize) {
+    if len > 0 {
+        // SAFETY: only called in this file, with ranges that belong to one `AlignedMap` alone.
+        let _ = unsafe { rustix::mm::munmap(ptr.cast(), len) };
+    }
+}
+
 /// How much more memory this process may use before somebody is killed for it, and who says so.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Headroom {
@@ -246,6 +326,26 @@ mod tests {
         assert!(headroom.available > 0 && headroom.available <= headroom.limit.max(headroom.available));
         let text = "MemTotal: 100 kB\nMemAvailable:   60 kB\nSwapFree: 4 kB\n";
         assert_eq!(machine_headroom(text).unwrap().available, 64 * 1024);
+    }
+
+    #[test]
+    fn an_aligned_map_is_the_file_and_nothing_else() {
+        let file = crate::file::memfd("aligned").unwrap();
+        for len in [1, 4096, HUGE_PAGE_BYTES, 2 * HUGE_PAGE_BYTES + 5] {
+            crate::file::fallocate(&file, len as u64).unwrap();
+            crate::file::write_at(&file, b"x", len as u64 - 1).unwrap();
+            for write in [false, true] {
+                let map = AlignedMap::new(&file, len, write).unwrap();
+                assert!(map.as_ptr().addr().is_multiple_of(HUGE_PAGE_BYTES) && map.len() == len);
+                // SAFETY: mapped for `len` bytes, read as a plain byte.
+                assert_eq!(unsafe { map.as_ptr().add(len - 1).read_volatile() }, b'x');
+                let beyond = map.as_ptr().wrapping_add(len.next_multiple_of(page_size()));
+                let maps = fs::read_to_string("/proc/self/maps").unwrap();
+                let line = maps.lines().find(|line| line.starts_with(&format!("{:x}-", map.as_ptr().addr())));
+                assert!(line.is_some_and(|line| line.contains(&format!("-{:x} ", beyond.addr()))), "{maps}");
+                map.flush().unwrap();
+            }
+        }
     }
 
     #[test]

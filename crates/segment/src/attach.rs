@@ -10,6 +10,7 @@ use swath_sync::slots::SlotId;
 use crate::backing::{Mapping, attach_shm};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::limits::ALIGN_FROM_BYTES;
 use crate::name::{shm_path, validate};
 use crate::reference::SegmentRef;
 
@@ -102,11 +103,13 @@ fn attach(r: &SegmentRef, mode: Mode, coordinator_pid: u32) -> Result<Mapping> {
 fn attach_by_name(r: &SegmentRef, mode: Mode, len: usize) -> Result<Mapping> {
     let name = r.name().unwrap_or_default();
     validate(name)?;
-    if mode == Mode::ReadWrite {
+    // The crate maps wherever there is room, which is no place for huge pages.
+    if mode == Mode::ReadWrite && len < ALIGN_FROM_BYTES {
         let (mapping, _) = attach_shm(name, Some((r.dev, r.ino)))?;
         return if mapping.len() == len { Ok(mapping) } else { Err(shrunk(name, mapping.len() as u64, len)) };
     }
-    let fd = file::open(&shm_path(name), file::Access::Read).map_err(|error| match error.kind() {
+    let access = if mode == Mode::ReadWrite { file::Access::ReadWrite } else { file::Access::Read };
+    let fd = file::open(&shm_path(name), access).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Error::NotFound { name: name.to_owned() },
         _ => Error::system("open", shm_path(name).display(), error),
     })?;

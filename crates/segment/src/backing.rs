@@ -10,6 +10,7 @@
 //! * it takes descriptor 0 for "none", so never closes or unlinks it: 0 is occupied while it opens anything;
 //! * it unlinks in `Drop`, also in forked children: its object lives only inside `create_shm`, and owns nothing after;
 //! * no read-only attach: `memmap2` does that;
+//! * no choice of the address, without which there are no huge pages: from [`ALIGN_FROM_BYTES`] on we map what it made;
 //! * an attach by name says not which file it got: identity is compared before and after.
 
 use std::fs::File;
@@ -21,10 +22,11 @@ use std::ptr::NonNull;
 
 use memmap2::{MmapOptions, MmapRaw};
 use shared_memory::{Shmem, ShmemConf, ShmemError};
+use swath_platform::memory::AlignedMap;
 use swath_platform::{file, memory, process};
 
 use crate::error::{EOPNOTSUPP, Error, Result};
-use crate::limits::CLAIM_ATTEMPTS;
+use crate::limits::{ALIGN_FROM_BYTES, CLAIM_ATTEMPTS};
 use crate::name::shm_path;
 use crate::room::{self, Place};
 
@@ -35,6 +37,8 @@ pub(crate) enum Mapping {
     Empty,
     /// By `memmap2`.
     Raw(MmapRaw),
+    /// Large: at an address that may have huge pages.
+    Aligned(AlignedMap),
     /// By `shared_memory`.
     Crate(Attached),
 }
@@ -56,18 +60,18 @@ impl std::fmt::Debug for Attached {
 
 impl Mapping {
     /// Maps the first `len` bytes of a file.
-    pub(crate) fn of(file: &impl AsRawFd, len: usize, write: bool, what: &str) -> Result<Mapping> {
+    pub(crate) fn of(file: &OwnedFd, len: usize, write: bool, what: &str) -> Result<Mapping> {
         if len == 0 {
             return Ok(Mapping::Empty);
         }
-        let mut options = MmapOptions::new();
-        options.len(len);
-        let mapped = if write {
-            options.map_raw(file.as_raw_fd())
+        let mapped = if len >= ALIGN_FROM_BYTES {
+            AlignedMap::new(file, len, write).map(Mapping::Aligned)
+        } else if write {
+            MmapOptions::new().len(len).map_raw(file.as_raw_fd()).map(Mapping::Raw)
         } else {
-            options.map_raw_read_only(file.as_raw_fd())
+            MmapOptions::new().len(len).map_raw_read_only(file.as_raw_fd()).map(Mapping::Raw)
         };
-        let mapping = Mapping::Raw(mapped.map_err(|e| Error::system("mmap", what, e))?);
+        let mapping = mapped.map_err(|e| Error::system("mmap", what, e))?;
         mapping.keep_private();
         Ok(mapping)
     }
@@ -82,6 +86,7 @@ impl Mapping {
             // Aligned for any element, as a mapping would be.
             Mapping::Empty => std::ptr::without_provenance_mut(memory::page_size()),
             Mapping::Raw(map) => map.as_mut_ptr(),
+            Mapping::Aligned(map) => map.as_ptr(),
             Mapping::Crate(attached) => attached.0.as_ptr(),
         }
     }
@@ -90,6 +95,7 @@ impl Mapping {
         match self {
             Mapping::Empty => 0,
             Mapping::Raw(map) => map.len(),
+            Mapping::Aligned(map) => map.len(),
             Mapping::Crate(attached) => attached.0.len(),
         }
     }
@@ -98,6 +104,7 @@ impl Mapping {
     pub(crate) fn flush(&self) -> io::Result<()> {
         match self {
             Mapping::Raw(map) => map.flush(),
+            Mapping::Aligned(map) => map.flush(),
             _ => Ok(()),
         }
     }

@@ -48,3 +48,6 @@ pub const SESSION_ATTEMPTS: u32 = 16;
 /// Attempts to lock the unfinished file under a path; each further one means that somebody finished or dropped theirs in
 /// the moment between.
 pub const CLAIM_ATTEMPTS: u32 = 100;
+
+/// From this size on, a segment is mapped at a multiple of 2 MiB in all processes, so that it can have huge pages.
+pub const ALIGN_FROM_BYTES: usize = 4 << 20;

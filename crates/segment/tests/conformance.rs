@@ -280,6 +280,50 @@ fn a_file_gets_its_name_when_it_is_finished() {
 }
 
 #[test]
+fn a_large_segment_has_a_place_for_huge_pages_everywhere() {
+    const LEN: usize = (4 << 20) + 12_345;
+    let (_directory, kinds) = kinds("large");
+    for (label, options) in kinds {
+        let segment = options.create(LEN).unwrap();
+        write(segment.as_ptr().wrapping_add(LEN - 3), b"end");
+        assert!(segment.as_ptr().addr().is_multiple_of(2 << 20), "{label}");
+        for mode in [Mode::ReadOnly, Mode::ReadWrite] {
+            let mut party = Party::new();
+            let pointer = party.get(&segment, mode).unwrap();
+            assert!(pointer.addr().is_multiple_of(2 << 20), "{label} {mode:?}");
+            assert_eq!(bytes(pointer.wrapping_add(LEN - 3), 3), b"end", "{label} {mode:?}");
+        }
+    }
+}
+
+/// Kilobytes of the mapping at this address that are mapped as huge pages.
+fn huge_kilobytes(pointer: *const u8) -> u64 {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mapping = smaps.split_once(&format!("\n{:x}-", pointer.addr())).unwrap().1;
+    let line = mapping.lines().find_map(|line| line.strip_prefix("ShmemPmdMapped:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn huge_pages_are_had_where_the_kernel_has_them() {
+    const LEN: usize = (8 << 20) + 4096;
+    for options in [Segment::options(), Segment::options().unnamed("huge")] {
+        let segment = options.create(LEN).unwrap();
+        if let Err(error) = swath_platform::memory::collapse(segment.as_ptr(), LEN) {
+            println!("not here: {error}");
+            continue;
+        }
+        assert_eq!(huge_kilobytes(segment.as_ptr()), 8 << 10);
+        for mode in [Mode::ReadOnly, Mode::ReadWrite] {
+            let mut party = Party::new();
+            let pointer = party.get(&segment, mode).unwrap();
+            swath_platform::memory::populate_read(pointer, LEN).unwrap();
+            assert_eq!(huge_kilobytes(pointer), 8 << 10, "{mode:?}");
+        }
+    }
+}
+
+#[test]
 fn a_leaked_segment_loses_its_name_and_keeps_its_memory() {
     let name = unique("leak");
     let segment = Segment::options().name(&name).create(4096).unwrap();
