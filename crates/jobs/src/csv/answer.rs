@@ -5,6 +5,7 @@ use super::decimal::shortest;
 use super::number::Number;
 use super::plan::{Aggregate, Plan};
 use super::table::Table;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// One field of an answer.
@@ -40,7 +41,7 @@ impl Answer {
 }
 
 fn row(plan: &Plan, table: &Table, group: usize) -> Vec<Value> {
-    let text = |field: Option<&[u8]>| field.map_or(Value::Null, |text| Value::Text(text.to_vec()));
+    let text = |field: Option<Cow<[u8]>>| field.map_or(Value::Null, |text| Value::Text(text.into_owned()));
     let keys = table.key_fields(group).map(text);
     keys.chain(plan.aggregates.iter().map(|aggregate| value(table, group, aggregate))).collect()
 }
@@ -64,9 +65,20 @@ fn value(table: &Table, group: usize, aggregate: &Aggregate) -> Value {
 
 /// One field of a group's key, as it is sorted: null first; numbers by size, then by their text; or by the text alone.
 #[derive(PartialEq, PartialOrd)]
-struct Place<'t>(Option<(f64, &'t [u8])>);
+struct Place<'t>(Option<(f64, u64, Cow<'t, [u8]>)>);
 
-impl Place<'_> {
+impl<'t> Place<'t> {
+    fn new(field: Option<Cow<'t, [u8]>>, numeric: bool) -> Place<'t> {
+        Place(field.map(|text| {
+            let size = if numeric { size(&text).unwrap_or(0.0) } else { 0.0 };
+            // Most texts differ here already, so that the rest of them need not be fetched.
+            let mut start = [0; 8];
+            let length = text.len().min(8);
+            start[..length].copy_from_slice(&text[..length]);
+            (size, u64::from_be_bytes(start), text)
+        }))
+    }
+
     fn order(&self, other: &Self) -> Ordering {
         self.partial_cmp(other).expect("no key is NaN")
     }
@@ -74,21 +86,18 @@ impl Place<'_> {
 
 /// The numbers of all groups, in the order of the answer.
 fn sorted(plan: &Plan, table: &Table) -> Vec<usize> {
-    let columns = plan.keys.len();
-    let numeric = numeric_columns(columns, table);
-    let mut places = Vec::with_capacity(table.len());
-    for group in 0..table.len() {
-        let fields = table.key_fields(group).zip(&numeric);
-        let place = |(field, numeric): (Option<_>, &bool)| {
-            Place(field.map(|text| (if *numeric { size(text).unwrap_or(0.0) } else { 0.0 }, text)))
-        };
-        places.push((fields.map(place).collect::<Vec<_>>(), group));
-    }
-    let order = |a: &[Place], b: &[Place]| {
-        a.iter().zip(b).map(|(a, b)| a.order(b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
-    };
-    places.sort_by(|(a, _), (b, _)| order(a, b));
-    places.into_iter().map(|(_, group)| group).collect()
+    let numeric = numeric_columns(plan.keys.len(), table);
+    let places =
+        |group| table.key_fields(group).zip(&numeric).map(|(field, numeric)| Place::new(field, *numeric));
+    let mut firsts: Vec<(Option<Place>, u32)> =
+        (0..table.len()).map(|group| (places(group).next(), group as u32)).collect();
+    let rest = |group: u32| places(group as usize).skip(1);
+    let later = |a, b| rest(a).zip(rest(b)).map(|(a, b)| a.order(&b)).find(|order| order.is_ne());
+    firsts.sort_unstable_by(|(a, a_group), (b, b_group)| {
+        let first = a.partial_cmp(b).expect("no key is NaN");
+        first.then_with(|| later(*a_group, *b_group).unwrap_or(Ordering::Equal))
+    });
+    firsts.into_iter().map(|(_, group)| group as usize).collect()
 }
 
 /// For each group column: whether all its keys are numbers.
@@ -96,7 +105,10 @@ fn numeric_columns(columns: usize, table: &Table) -> Vec<bool> {
     let mut numeric = vec![true; columns];
     for group in 0..table.len() {
         for (numeric, field) in numeric.iter_mut().zip(table.key_fields(group)) {
-            *numeric = *numeric && field.is_none_or(|text| size(text).is_some());
+            *numeric = *numeric && field.is_none_or(|text| size(&text).is_some());
+        }
+        if numeric.iter().all(|numeric| !numeric) {
+            break;
         }
     }
     numeric

@@ -1,18 +1,19 @@
 //! Finding the number that belongs to a key, thirty million times.
 //!
-//! Open addressing over flat slots. A key of up to sixteen bytes lives in its slot, as two words with zeros behind its
-//! end, so that finding it is one hash, one slot and two comparisons, and nothing branches on its length. A longer key
-//! is in the slot by its hash, and its bytes are in an arena behind.
+//! Open addressing over flat slots. A key of up to 24 bytes lives in its slot, as three words with zeros behind its end,
+//! so that finding it is one hash, one slot and one comparison, and nothing branches on its length. A longer key is in
+//! the slot by its hash, and its bytes are in an arena behind.
 
 /// Bytes that must be readable from the start of a key that is given to [`Keys::find`], whatever its length.
-pub(crate) const READ_AHEAD: usize = 16;
+pub(crate) const READ_AHEAD: usize = SHORT;
+/// The longest key that lives in its slot.
+const SHORT: usize = 24;
 /// Slots of a new index; a power of two.
 const FIRST_SLOTS: usize = 64;
 /// Up to this many slots, only one in eight is used: then nearly every key is in the first slot that is looked at, and
 /// nothing is more costly to this loop than a second look that comes as a surprise. Only used slots take room in the
 /// cache, so the others cost nothing; beyond, one in two is used.
 const ROOMY_SLOTS: usize = 1 << 15;
-const SHORT: usize = 16;
 
 /// A map from byte strings to numbers below 2³².
 #[derive(Clone, Debug, Default)]
@@ -26,10 +27,8 @@ pub(crate) struct Keys {
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
 struct Slot {
-    /// The first eight bytes; of a long key, its hash.
-    low: u64,
-    /// The next eight bytes; of a long key, where it begins in the arena.
-    high: u64,
+    /// The bytes of the key; of a long one its hash, where it begins in the arena, and 0.
+    words: [u64; 3],
     /// The length of the key; [`FREE`] in a free slot.
     length: u32,
     number: u32,
@@ -39,7 +38,7 @@ struct Slot {
 const FREE: u32 = u32::MAX;
 
 impl Slot {
-    const EMPTY: Slot = Slot { low: 0, high: 0, length: FREE, number: 0 };
+    const EMPTY: Slot = Slot { words: [0; 3], length: FREE, number: 0 };
 
     #[inline(always)]
     fn is_free(&self) -> bool {
@@ -47,36 +46,43 @@ impl Slot {
     }
 }
 
-/// For each length up to sixteen, the bits of the two words that belong to the key.
-const LOW_BITS: [u64; SHORT + 1] = bits(0);
-const HIGH_BITS: [u64; SHORT + 1] = bits(8);
-
-const fn bits(first: usize) -> [u64; SHORT + 1] {
-    let mut table = [0; SHORT + 1];
+/// For each length of a short key, the bits of the three words that belong to it.
+const BITS: [[u64; 3]; SHORT + 1] = {
+    let mut table = [[0; 3]; SHORT + 1];
     let mut length = 0;
     while length <= SHORT {
-        table[length] = match length.saturating_sub(first) {
-            0 => 0,
-            n if n >= 8 => u64::MAX,
-            n => (1 << (8 * n)) - 1,
-        };
+        let mut word = 0;
+        while word < 3 {
+            table[length][word] = match length.saturating_sub(8 * word) {
+                0 => 0,
+                n if n >= 8 => u64::MAX,
+                n => (1 << (8 * n)) - 1,
+            };
+            word += 1;
+        }
         length += 1;
     }
     table
-}
+};
 
-/// Two odd constants without pattern (from the digits of π).
-const SEED: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
+/// Odd constants without pattern (from the digits of π).
+const SEED: [u64; 3] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1];
 
 #[inline(always)]
-fn mix(low: u64, high: u64) -> u64 {
-    let product = u128::from(low ^ SEED[0]) * u128::from(high ^ SEED[1]);
+fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ SEED[0]) * u128::from(b ^ SEED[1]);
     product as u64 ^ (product >> 64) as u64
 }
 
 #[inline(always)]
-fn word(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+fn hash_short(words: [u64; 3]) -> u64 {
+    mix(words[0], words[1]) ^ words[2].wrapping_mul(SEED[2]).rotate_left(32)
+}
+
+#[inline(always)]
+fn words(bytes: &[u8; SHORT]) -> [u64; 3] {
+    let (words, _) = bytes.as_chunks::<8>();
+    [0, 1, 2].map(|i| u64::from_le_bytes(words[i]))
 }
 
 impl Keys {
@@ -89,14 +95,15 @@ impl Keys {
         if length > SHORT {
             return self.find_long(&text[start..end]);
         }
-        let window = &text[start..start + READ_AHEAD];
-        let low = word(&window[..8]) & LOW_BITS[length];
-        let high = word(&window[8..]) & HIGH_BITS[length];
+        let text: &[u8; SHORT] = text[start..].first_chunk().expect("bytes to read ahead");
+        let (text, bits) = (words(text), BITS[length]);
+        let key = [text[0] & bits[0], text[1] & bits[1], text[2] & bits[2]];
         let mask = self.slots.len().wrapping_sub(1);
-        let mut at = mix(low, high) as usize & mask;
+        let mut at = hash_short(key) as usize & mask;
         // An index without slots has no slot 0 either.
         while let Some(slot) = self.slots.get(at) {
-            let differs = (slot.low ^ low) | (slot.high ^ high) | u64::from(slot.length ^ length as u32);
+            let [a, b, c] = slot.words;
+            let differs = (a ^ key[0]) | (b ^ key[1]) | (c ^ key[2]) | u64::from(slot.length ^ length as u32);
             if differs == 0 {
                 return Some(slot.number);
             }
@@ -114,7 +121,7 @@ impl Keys {
         let mask = self.slots.len().wrapping_sub(1);
         let mut at = hash as usize & mask;
         while let Some(slot) = self.slots.get(at).filter(|slot| !slot.is_free()) {
-            if slot.low == hash && slot.length as usize == key.len() && self.long_key(slot) == key {
+            if slot.words[0] == hash && slot.length as usize == key.len() && self.long_key(slot) == key {
                 return Some(slot.number);
             }
             at = (at + 1) & mask;
@@ -146,13 +153,13 @@ impl Keys {
         }
         let length = key.len() as u32;
         let slot = if key.len() > SHORT {
-            let high = self.arena.len() as u64;
+            let begin = self.arena.len() as u64;
             self.arena.extend_from_slice(key);
-            Slot { low: hash_long(key), high, length, number }
+            Slot { words: [hash_long(key), begin, 0], length, number }
         } else {
             let mut text = [0; SHORT];
             text[..key.len()].copy_from_slice(key);
-            Slot { low: word(&text[..8]), high: word(&text[8..]), length, number }
+            Slot { words: words(&text), length, number }
         };
         self.place(slot);
         self.used += 1;
@@ -166,7 +173,7 @@ impl Keys {
 
     fn place(&mut self, slot: Slot) {
         let mask = self.slots.len() - 1;
-        let hash = if slot.length as usize > SHORT { slot.low } else { mix(slot.low, slot.high) };
+        let hash = if slot.length as usize > SHORT { slot.words[0] } else { hash_short(slot.words) };
         let mut at = hash as usize & mask;
         while !self.slots[at].is_free() {
             at = (at + 1) & mask;
@@ -175,7 +182,7 @@ impl Keys {
     }
 
     fn long_key(&self, slot: &Slot) -> &[u8] {
-        &self.arena[slot.high as usize..][..slot.length as usize]
+        &self.arena[slot.words[1] as usize..][..slot.length as usize]
     }
 }
 
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn zeros_and_lengths_are_told_apart() {
-        let keys: [&[u8]; 7] = [b"", b"\0", b"\0\0", b"a", b"a\0", &[0; 16], &[0; 17]];
+        let keys: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"a", b"a\0", &[0; 16], &[0; 17], &[0; 24], &[0; 25]];
         let mut index = Keys::default();
         for (number, key) in keys.iter().enumerate() {
             assert_eq!(index.find_bytes(key), None);
@@ -208,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map(keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..24), 0..400)) {
+        fn it_is_a_map(keys in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..32), 0..400)) {
             let mut index = Keys::default();
             let mut map = HashMap::new();
             for key in &keys {

@@ -62,10 +62,10 @@ impl Outcome {
             let line = report.line.to_string();
             let fields = [&file, &line, &column, &report.found, &report.expected].map(|text| text.as_bytes());
             for field in fields {
-                out.write_all(&quoted(field))?;
+                out.write_all(&quoted(field, b','))?;
                 out.write_all(b",")?;
             }
-            out.write_all(&quoted(&record))?;
+            out.write_all(&quoted(&record, b','))?;
             out.write_all(b"\n")?;
         }
         Ok(())

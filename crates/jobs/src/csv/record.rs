@@ -22,6 +22,21 @@ pub(crate) fn split(record: &[u8], delimiter: u8) -> Result<Vec<Cow<'_, [u8]>>, 
     }
 }
 
+/// The fields of a record whose quotes are in place, with their quotes. Other fields may have quotes inside them.
+pub(crate) fn raw_fields(record: &[u8], delimiter: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(record);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let length = match text.first() {
+            Some(b'"') => field_length(text, delimiter).ok(),
+            _ => memchr::memchr(delimiter, text),
+        };
+        let length = length.unwrap_or(text.len());
+        rest = text.get(length + 1..);
+        Some(&text[..length])
+    })
+}
+
 /// How far the field at the beginning of `text` goes.
 fn field_length(text: &[u8], delimiter: u8) -> Result<usize, BadQuote> {
     let Some(body) = text.strip_prefix(b"\"") else {
@@ -58,8 +73,8 @@ pub(crate) fn unquoted(field: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// A text as a field: quoted if it would not read back otherwise.
-pub(crate) fn quoted(text: &[u8]) -> Cow<'_, [u8]> {
-    if !text.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r')) {
+pub(crate) fn quoted(text: &[u8], delimiter: u8) -> Cow<'_, [u8]> {
+    if !text.iter().any(|b| matches!(b, b'"' | b'\n' | b'\r') || *b == delimiter) {
         return Cow::Borrowed(text);
     }
     let mut field = Vec::with_capacity(text.len() + 2);
@@ -107,7 +122,7 @@ mod tests {
     #[test]
     fn quoting_reads_back() {
         for text in ["", "a", "a,b", "\"", "a\"\"b\n", "\r"] {
-            let field = quoted(text.as_bytes()).into_owned();
+            let field = quoted(text.as_bytes(), b',').into_owned();
             assert_eq!(split(&field, b',').expect("a record"), [Cow::Borrowed(text.as_bytes())]);
         }
     }

@@ -216,6 +216,7 @@ impl<'a> Rows<'a> {
             spelling.extend_from_slice(&self.text[start..end]);
             spelling.push(plan.delimiter);
         }
+        spelling.pop();
         let length = spelling.len();
         spelling.extend_from_slice(&[0; keys::READ_AHEAD]);
         let group = match self.table.spelled(&spelling, 0, length) {

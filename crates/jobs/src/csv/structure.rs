@@ -9,7 +9,7 @@
 //! may not be so; only those are looked at byte by byte. The first quote in a wrong place stops everything: it is noted,
 //! and there are no positions behind it.
 
-use swath_platform::simd::{Masks, structural_masks};
+use swath_platform::simd::{Masks, compiled_for_this_cpu, structural_masks};
 
 /// Bytes that must be readable, with whatever contents, behind the text that is scanned to its end.
 pub(crate) const PADDING: usize = 64;
@@ -110,6 +110,14 @@ impl Structure {
         let masks = &mut masks[..blocks.len()];
         structural_masks(blocks, delimiter, masks);
         self.make_room();
+        compiled_for_this_cpu(
+            #[inline(always)]
+            || self.blocks(text, masks, delimiter),
+        );
+    }
+
+    #[inline(always)]
+    fn blocks(&mut self, text: &[u8], masks: &[Masks], delimiter: u8) {
         for masks in masks {
             let mut structural = masks.delim | masks.newline;
             if masks.quote != 0 || self.inside {

@@ -1,9 +1,10 @@
 //! All groups and their cells: what a scan adds to, and what accumulators are merged into.
 //!
-//! A group has a number, in the order in which groups were met; nothing in an answer depends on it. Two indexes lead to
-//! it. `groups` knows the *key*: for each group column its text without quotes, or that it is null. `spellings` knows the
-//! bytes as they stand in the file, so that the scan neither takes quotes off nor looks for nulls in a record whose
-//! like has been seen: `"a"`, and `a`, and every null text are spellings.
+//! A group has a number, in the order in which groups were met; nothing in an answer depends on it. Its *key* is what
+//! stands in the group columns, written in one way: delimiters between the fields, a field quoted only if it must be,
+//! and null as something that is no field at all. A file may spell the same key in other ways (`"a"` for `a`, every null text);
+//! such a spelling is added to the index when it is met for the first time, so that the scan neither takes quotes off
+//! nor looks for nulls in a record whose like has been seen.
 
 use super::cell::{Cell, Range};
 use super::keys::Keys;
@@ -11,16 +12,21 @@ use super::number::{Number, Plain};
 use super::plan::Plan;
 use super::record;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-/// The length that marks a null in a key.
-const NULL: u32 = u32::MAX;
+/// Null in a key. No field is spelled like that, since a quote stands at its beginning or nowhere, and no delimiter either.
+const NULL: &[u8] = b"\xff\"";
 
 /// Groups, each with its number of records and one cell per value column.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
     /// For each value column, the scale of all its cells.
     scales: Vec<u32>,
-    /// All keys, one after the other: for each column its length in four bytes and its text.
+    /// How many columns make a key.
+    key_columns: usize,
+    /// What stands between two of them.
+    delimiter: u8,
+    /// All keys, one after the other.
     keys: Vec<u8>,
     /// Where in `keys` each group's key ends.
     ends: Vec<usize>,
@@ -32,17 +38,17 @@ pub(crate) struct Table {
     cells: Vec<Cell>,
     /// For each cell, the range of its values, if that is asked for.
     ranges: Vec<Range>,
+    /// From keys, and other spellings of them, to groups.
     #[serde(skip)]
-    groups: Keys,
-    #[serde(skip)]
-    spellings: Keys,
+    index: Keys,
 }
 
 impl Table {
     /// A table for a plan; without group columns it has its one group from the start.
     pub(crate) fn new(plan: &Plan) -> Table {
         let scales = vec![0; plan.values.len()];
-        let mut table = Table { scales, ranged: plan.ranged_values(), ..Table::default() };
+        let (key_columns, delimiter, ranged) = (plan.keys.len(), plan.delimiter, plan.ranged_values());
+        let mut table = Table { scales, key_columns, delimiter, ranged, ..Table::default() };
         if plan.keys.is_empty() {
             table.group(&[]);
         }
@@ -52,34 +58,38 @@ impl Table {
     /// The group whose key is spelled `text[start..end]`, if that spelling has been met.
     #[inline(always)]
     pub(crate) fn spelled(&self, text: &[u8], start: usize, end: usize) -> Option<usize> {
-        self.spellings.find(text, start, end).map(|number| number as usize)
+        self.index.find(text, start, end).map(|number| number as usize)
     }
 
     /// The group of a spelling that is met for the first time.
     #[cold]
     pub(crate) fn meet(&mut self, plan: &Plan, spelling: &[u8], fields: &[&[u8]]) -> usize {
-        let mut key = Vec::with_capacity(spelling.len() + 4 * fields.len());
-        for field in fields {
+        let mut key = Vec::with_capacity(spelling.len());
+        for (column, field) in fields.iter().enumerate() {
+            if column > 0 {
+                key.push(self.delimiter);
+            }
             let text = record::unquoted(field);
             if plan.is_null(&text) {
-                key.extend_from_slice(&NULL.to_le_bytes());
+                key.extend_from_slice(NULL);
             } else {
-                key.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                key.extend_from_slice(&text);
+                key.extend_from_slice(&record::quoted(&text, self.delimiter));
             }
         }
         let group = self.group(&key);
-        self.spellings.insert(spelling, group as u32);
+        if key != spelling {
+            self.index.insert(spelling, group as u32);
+        }
         group
     }
 
     /// The group with a key, new if need be.
     fn group(&mut self, key: &[u8]) -> usize {
-        if let Some(number) = self.groups.find_bytes(key) {
+        if let Some(number) = self.index.find_bytes(key) {
             return number as usize;
         }
         let number = self.ends.len();
-        self.groups.insert(key, u32::try_from(number).expect("fewer than 2³² groups"));
+        self.index.insert(key, u32::try_from(number).expect("fewer than 2³² groups"));
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len());
         self.others.push(0);
@@ -125,7 +135,7 @@ impl Table {
 
     /// Adds everything of another table of the same plan.
     pub(crate) fn merge(&mut self, mut other: Table) {
-        self.index();
+        self.restore_index();
         self.match_scales(&mut other);
         let columns = self.scales.len();
         for theirs in 0..other.ends.len() {
@@ -150,12 +160,12 @@ impl Table {
         }
     }
 
-    /// A table that has travelled has lost its indexes.
-    fn index(&mut self) {
-        if self.groups.is_empty() {
-            let mut groups = Keys::default();
-            (0..self.ends.len()).for_each(|group| groups.insert(self.key(group), group as u32));
-            self.groups = groups;
+    /// A table that has travelled has lost its index.
+    fn restore_index(&mut self) {
+        if self.index.is_empty() {
+            let mut index = Keys::default();
+            (0..self.ends.len()).for_each(|group| index.insert(self.key(group), group as u32));
+            self.index = index;
         }
     }
 
@@ -170,15 +180,9 @@ impl Table {
     }
 
     /// For each group column its text, or `None` for null.
-    pub(crate) fn key_fields(&self, group: usize) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut rest = self.key(group);
-        std::iter::from_fn(move || {
-            let (length, behind) = rest.split_first_chunk()?;
-            let length = u32::from_le_bytes(*length);
-            let (text, next) = behind.split_at(if length == NULL { 0 } else { length as usize });
-            rest = next;
-            Some((length != NULL).then_some(text))
-        })
+    pub(crate) fn key_fields(&self, group: usize) -> impl Iterator<Item = Option<Cow<'_, [u8]>>> {
+        let fields = record::raw_fields(self.key(group), self.delimiter).take(self.key_columns);
+        fields.map(|field| (field != NULL).then(|| record::unquoted(field)))
     }
 
     /// How many records a group has.

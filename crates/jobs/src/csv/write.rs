@@ -28,7 +28,7 @@ impl Answer {
     }
 
     fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {
-        write_record(out, self.header.iter().map(|name| quoted(name.as_bytes())))?;
+        write_record(out, self.header.iter().map(|name| quoted(name.as_bytes(), b',')))?;
         self.rows.iter().try_for_each(|row| write_record(out, row.iter().map(csv_field)))
     }
 
@@ -88,7 +88,7 @@ fn csv_field(value: &Value) -> Cow<'_, [u8]> {
     match value {
         Value::Null => Cow::Borrowed(b""),
         Value::Text(text) if text.is_empty() => Cow::Borrowed(b"\"\""),
-        Value::Text(text) => quoted(text),
+        Value::Text(text) => quoted(text, b','),
         Value::Number(number) => Cow::Borrowed(number.as_bytes()),
     }
 }

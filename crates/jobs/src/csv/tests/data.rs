@@ -54,6 +54,10 @@ fn null_texts_may_be_chosen() {
         Ok("k,count,sum:v\n,1,1\na,1,\n")
     );
     assert_eq!(ask("k,v\n,1\nNA,2\n", &with(&["-"])).as_deref(), Ok("k,count,sum:v\n\"\",1,1\nNA,1,2\n"));
+    for order in ["\"\",1\n-,2\n,4\n", "-,2\n\"\",1\n,4\n", ",4\n\"\",1\n\"-\",2\n"] {
+        let answer = ask(format!("k,v\n{order}"), &with(&["-"]));
+        assert_eq!(answer.as_deref(), Ok("k,count,sum:v\n,1,2\n\"\",2,5\n"), "{order:?}");
+    }
     let error = ask("k,v\na,\n", &with(&["-"])).expect_err("an empty field is not null");
     assert_eq!(error, "FILE, line 2, column \"v\" (2): found \"\", expected a number");
 }
