@@ -1,6 +1,6 @@
 //! The battery: one case, struck at every kill point.
 //!
-//! 1. *Reference run*: the victim is stepped from the opening to the closing breakpoint; the program counter before every
+//! 1. *Reference run* (two, and the shorter one counts): the victim is stepped from the opening to the closing breakpoint; the program counter before every
 //!    instruction is the trace, its length the number of steps L. There are L + 1 kill points, 0 (nothing executed) to
 //!    L (returned), and one more, written `k~`, for every step k in which the victim fell asleep in the kernel.
 //! 2. *Strike at k*: the same again on fresh state, up to step k; there the fault; then the survivors under the watchdog.
@@ -19,6 +19,8 @@ use crate::watchdog::{self, DEADLINE, Ending};
 
 /// An operation of more instructions than this does not end.
 const STEPS_MAX: usize = 4_000_000;
+/// What the short form spends on one case at most; then it cuts the sample, and says so.
+const SHORT_LIMIT: Duration = Duration::from_secs(12);
 /// A case with this many failures is not pursued further: the rest counts as not tried.
 const FAILURES_MAX: usize = 5;
 /// How often the victim may need a cue before it is called hung.
@@ -75,6 +77,8 @@ pub(crate) struct Tally {
     /// 1 = every point; n = every n-th, and those around system calls.
     pub(crate) stride: usize,
     pub(crate) not_tried: usize,
+    /// Points of the sample that the short form had no time for.
+    pub(crate) cut: usize,
     pub(crate) clean: usize,
     pub(crate) recovered: usize,
     pub(crate) hung: usize,
@@ -121,8 +125,8 @@ struct Trace {
     pcs: Vec<u64>,
     asleep: Vec<usize>,
     calls: Vec<usize>,
-    /// For every step: is its program counter met there for the first time?
-    first: Vec<bool>,
+    /// For every step: is its program counter met there for the first time, and met in the other reference run too?
+    landmark: Vec<bool>,
 }
 
 /// How to reach a step: instructions to run to, one after the other, each at its n-th meeting since the one before; and
@@ -154,7 +158,7 @@ impl Battery {
     /// Strikes `case` at the points of `form`.
     pub(crate) fn play(&self, case: &Case, form: Form, mut progress: impl FnMut(usize, usize)) -> Tally {
         let mut tally = Tally::default();
-        let trace = match self.reference(case) {
+        let trace = match self.references(case) {
             Ok(trace) => trace,
             Err(outcome) => {
                 tally.points = 1;
@@ -167,8 +171,13 @@ impl Battery {
         tally.counters = trace.pcs.iter().copied().collect();
         let (points, stride) = trace.points(form, case.play.short_points());
         (tally.points, tally.stride) = (points.len(), stride);
+        let start = Instant::now();
         for (n, point) in points.iter().enumerate() {
             progress(n, points.len());
+            if form == Form::Short && start.elapsed() > SHORT_LIMIT {
+                (tally.points, tally.cut) = (n, points.len() - n);
+                break;
+            }
             match self.strike(case, *point, &trace) {
                 Ok((pc, outcome, took)) => {
                     tally.slowest = tally.slowest.max(took);
@@ -200,10 +209,20 @@ impl Battery {
         }
     }
 
+    /// Two reference runs: where they differ (an operation that looks at pids, clocks, random numbers) is no landmark.
+    fn references(&self, case: &Case) -> Result<Trace, Outcome> {
+        let (one, other) = (self.reference(case)?, self.reference(case)?);
+        let (mut shorter, longer) =
+            if one.pcs.len() <= other.pcs.len() { (one, other) } else { (other, one) };
+        shorter.find_landmarks(&longer);
+        Ok(shorter)
+    }
+
     /// The victim steps through undisturbed; companions get their cues when it sleeps.
     fn reference(&self, case: &Case) -> Result<Trace, Outcome> {
         let mut run = begin(&self.stage, case, &self.text)?;
-        let mut trace = Trace { pcs: vec![run.tracee.pc()], asleep: Vec::new(), calls: Vec::new(), first: Vec::new() };
+        let mut trace =
+            Trace { pcs: vec![run.tracee.pc()], asleep: Vec::new(), calls: Vec::new(), landmark: Vec::new() };
         let ended = loop {
             let step = trace.pcs.len() - 1;
             if run.tracee.at_system_call() {
@@ -228,21 +247,13 @@ impl Battery {
             other => self.give_up(run, other),
         };
         match outcome {
-            Outcome::Fine(_) => {
-                trace.find_firsts();
-                Ok(trace)
-            }
+            Outcome::Fine(_) => Ok(trace),
             bad => Err(bad),
         }
     }
 
     /// Brings a victim to `point` and strikes. `Err` if it never stood there.
-    fn strike(
-        &self,
-        case: &Case,
-        point: Point,
-        trace: &Trace,
-    ) -> Result<(u64, Outcome, Duration), Stop> {
+    fn strike(&self, case: &Case, point: Point, trace: &Trace) -> Result<(u64, Outcome, Duration), Stop> {
         // An operation may take another way this time (it looks at clocks, pids and random numbers): then an instruction
         // that the plan relies on is met less often, or never. The last attempt goes by single steps alone.
         let mut last = Stop::Stuck;
@@ -373,16 +384,17 @@ impl Trace {
         (points.into_iter().filter(|point| point.step <= last).collect(), stride)
     }
 
-    fn find_firsts(&mut self) {
+    fn find_landmarks(&mut self, other: &Trace) {
+        let elsewhere: HashSet<u64> = other.pcs.iter().copied().collect();
         let mut met = HashSet::new();
-        self.first = self.pcs.iter().map(|pc| met.insert(*pc)).collect();
+        self.landmark = self.pcs.iter().map(|pc| met.insert(*pc) && elsewhere.contains(pc)).collect();
     }
 
-    /// First to the last instruction on the way that has not been met before it: that one is found again even if the way
-    /// there is longer or shorter this time. From there, in a loop, to the n-th meeting with another one, and the rest
+    /// First to the last landmark on the way, which is found again even if the way there is longer or shorter this time.
+    /// From there, in a loop, to the n-th meeting with another one, and the rest
     /// by single steps; whatever is cheapest.
     fn plan(&self, step: usize) -> Plan {
-        let Some(anchor) = (2..=step).rev().find(|at| self.first[*at]) else { return Plan::default() };
+        let Some(anchor) = (2..=step).rev().find(|at| self.landmark[*at]) else { return Plan::default() };
         let mut legs = vec![(self.pcs[anchor], 1)];
         let mut met: HashMap<u64, usize> = HashMap::new();
         let mut best = (step - anchor, None, anchor);

@@ -35,11 +35,13 @@ impl Progress {
 
     /// The case is through.
     pub(crate) fn end(&self, tally: &Tally) {
-        let spread = if tally.stride > 1 {
-            format!(", every {}th and around system calls", tally.stride)
-        } else {
-            String::new()
-        };
+        let mut spread = String::new();
+        if tally.stride > 1 {
+            spread = format!(" (1 in {}, and around system calls)", tally.stride);
+        }
+        if tally.cut > 0 {
+            spread += &format!(", {} of the sample cut for time", tally.cut);
+        }
         println!(
             "{} {:<44} {:>6} steps, {:>6} points{spread}: {} clean, {} recovered, {} hung, {} wrong, {} not tried \
              ({:.1} s)",
@@ -120,6 +122,7 @@ impl Table {
         row.scenarios += 1;
         row.passed += usize::from(tally.passed());
         row.sampled |= tally.stride > 1;
+        row.sum.cut += tally.cut;
         let sum = &mut row.sum;
         sum.steps += tally.steps;
         sum.points += tally.points;
@@ -174,8 +177,10 @@ impl Table {
         }
         if form == Form::Short {
             let any = self.rows.values().any(|row| row.sampled);
+            let cut: usize = self.rows.values().map(|row| row.sum.cut).sum();
             println!(
-                "short form: {} `not tried` counts points of the sample; every instruction: --full",
+                "short form: {} {cut} points of the sample were cut for time; `not tried` counts points of the sample; \
+                 every instruction: --full",
                 if any {
                     "long operations are sampled (marked);"
                 } else {

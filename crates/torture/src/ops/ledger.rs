@@ -248,7 +248,9 @@ impl Worker {
         let from_the_dead = phase.published.load(Ordering::SeqCst);
         let mut again = 0;
         while let Some(chunk) = phase.ledger.next_free(0) {
-            let Some(claim) = phase.ledger.claim(chunk, SURVIVOR) else { return Err("not to be claimed".to_owned()) };
+            let Some(claim) = phase.ledger.claim(chunk, SURVIVOR) else {
+                return Err("not to be claimed".to_owned());
+            };
             again += u64::from(chunk == CHUNK);
             phase.ledger.commit(claim);
         }

@@ -11,8 +11,8 @@ use crate::stage::Stage;
 
 /// Count 0 of the stage: how many survivors were told of a death by the lock.
 const RECOVERIES: usize = 0;
-/// How long the others try while the victim stands still: longer than two slices, shorter than the deadline.
-const PATIENCE: Duration = Duration::from_millis(120);
+/// How long the others try while the victim stands still: longer than a slice, shorter than the deadline.
+const PATIENCE: Duration = Duration::from_millis(70);
 
 /// What the victim does between the brackets.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -127,6 +127,11 @@ impl Scenario for Play {
                 Box::new(move || drop(guard))
             }
         }
+    }
+
+    fn short_points(&self) -> usize {
+        // While the victim stands still, everybody is patient.
+        if self.fault == Fault::Pause { 60 } else { 250 }
     }
 
     fn fault(&self) -> Fault {

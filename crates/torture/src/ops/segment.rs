@@ -19,7 +19,7 @@ use crate::{victim, watchdog};
 const NAME: &str = "torture";
 const BYTES: usize = 8192;
 /// A victim here is a whole coordinator: some 15 ms each, and an operation has tens of thousands of instructions.
-const SHORT_POINTS: usize = 80;
+const SHORT_POINTS: usize = 40;
 /// The promise is two seconds; the checker's own deadline is longer than this wait.
 const GONE_WITHIN: Duration = Duration::from_millis(1900);
 
