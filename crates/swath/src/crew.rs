@@ -16,7 +16,7 @@ use bytemuck::Zeroable;
 use swath_platform::process::{self, ExitStatus};
 use swath_platform::spawn::SpawnSelf;
 use swath_platform::{file, life, oom, signal};
-use swath_segment::{HookId, Keep, Reactor, Segment, SegmentRef, Service, Session, Token};
+use swath_segment::{HookId, Keep, Reactor, Segment, SegmentRef, Service, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use crate::arena::At;
@@ -28,6 +28,7 @@ use crate::ledger::Owner;
 use crate::limits::{HANDSHAKE, SLICE, TERM_GRACE, UNKILLABLE_AFTER};
 use crate::output::{Lines, Stream};
 use crate::recovery::Recovery;
+use crate::relay::{Outlet, Tap};
 use crate::respawn::{Decision, Respawn};
 use crate::worker::Assignment;
 
@@ -58,7 +59,7 @@ pub(crate) struct Member {
     /// Why we are killing it, if we are.
     fate: Option<What>,
     pub(crate) unkillable: bool,
-    output: Vec<Token>,
+    tap: Option<Tap>,
 }
 
 /// The arena of a worker that died during the phase under way: partials may refer to it.
@@ -87,6 +88,7 @@ pub(crate) struct Crew {
     board_segment: Segment,
     pub(crate) session: Arc<Session>,
     env: Vec<CString>,
+    outlet: Outlet,
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
@@ -147,6 +149,7 @@ impl Crew {
             board_segment,
             session,
             env: environment(threads),
+            outlet: Outlet::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
@@ -205,7 +208,7 @@ impl Crew {
         let (arena, arena_ref) = new_arena().map_err(|e| format!("memory for its results: {e}"))?;
         let slot = slots.reserve().ok_or("all slots of the session are taken")?;
         self.board.cell(index).assign(arena_ref);
-        let (child, outputs) = self.spawn(reactor, index, slot).inspect_err(|_| {
+        let (child, tap) = self.spawn(reactor, index, slot).inspect_err(|_| {
             slots.mark_dead(slot, DeathCause::UNKNOWN);
             slots.release(slot);
         })?;
@@ -219,7 +222,6 @@ impl Crew {
                 Keep::No
             }),
         );
-        let output = outputs.into_iter().map(|lines| watch_output(reactor, lines)).collect();
         let mut state = self.lock();
         let member = &mut state.members[index];
         *member = Member {
@@ -231,7 +233,7 @@ impl Crew {
             failures_seen: At::NONE,
             fate: None,
             unkillable: false,
-            output,
+            tap: Some(tap),
         };
         drop(state);
         // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
@@ -245,9 +247,12 @@ impl Crew {
         reactor: &mut Reactor,
         index: usize,
         slot: SlotId,
-    ) -> Result<(swath_platform::spawn::Child, [Lines; 2]), String> {
+    ) -> Result<(swath_platform::spawn::Child, Tap), String> {
         let pipe = || std::io::pipe().map_err(|e| format!("a pipe for its output: {e}"));
         let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
+        let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
+        // Before the spawn: once the child is there nothing may fail.
+        let tap = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
         let assignment =
             Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
@@ -267,8 +272,7 @@ impl Crew {
             new_group: true,
         });
         let child = child.map_err(|e| format!("spawn of /proc/self/exe: {e}"))?;
-        let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
-        Ok((child, [lines(out, Stream::Out), lines(err, Stream::Err)]))
+        Ok((child, tap))
     }
 
     fn expect_handshake(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
@@ -324,7 +328,7 @@ impl Crew {
         }
         let Some(pidfd) = member.pidfd.take() else { return };
         let (slot, pid, fate) = (member.slot, member.pid, member.fate.take());
-        let output = std::mem::take(&mut member.output);
+        let tap = member.tap.take();
         let status = process::reap(&*pidfd).ok().flatten();
         // Whatever its kernels started dies with it.
         let _ = process::kill_group(pid, signal::KILL);
@@ -344,7 +348,9 @@ impl Crew {
             _ => state.respawn.failed_to_start(),
         };
         drop(state);
-        output.into_iter().for_each(|token| drain_later(reactor, token));
+        if let Some(tap) = tap {
+            tap.close();
+        }
         if freed > 0 {
             self.board.announce_sweep();
         }
@@ -501,6 +507,7 @@ impl Crew {
         loop {
             let deadline = Instant::now() + patience;
             if self.wait_absent(deadline) {
+                self.settle();
                 return;
             }
             if rung == Rung::Unkillable {
@@ -510,6 +517,13 @@ impl Crew {
             self.kill_all(rung);
             (rung, patience) = (Rung::Unkillable, TERM_GRACE + UNKILLABLE_AFTER + SLICE);
         }
+    }
+
+    /// After this the service thread has let go of the crew, so that the session ends with its last owner and not a moment
+    /// after `main` has returned; and what the workers printed has been passed on, if somebody reads it.
+    fn settle(&self) {
+        Service::global().call(|_| ());
+        self.outlet.drain();
     }
 
     fn wait_absent(&self, deadline: Instant) -> bool {
@@ -555,7 +569,7 @@ impl Member {
             failures_seen: At::NONE,
             fate: None,
             unkillable: false,
-            output: Vec::new(),
+            tap: None,
         }
     }
 
@@ -591,16 +605,6 @@ fn new_arena() -> std::io::Result<(File, SegmentRef)> {
     let stat = file::stat(&file)?;
     let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
     Ok((file, reference))
-}
-
-fn watch_output(reactor: &mut Reactor, mut lines: Lines) -> Token {
-    let fd = lines.fd();
-    reactor.watch(fd, Box::new(move |_| if lines.pump() { Keep::Yes } else { Keep::No }))
-}
-
-/// What a dead worker printed last may still be in its pipe: it is read by then, or held open by a program that it started.
-fn drain_later(reactor: &mut Reactor, token: Token) {
-    reactor.after(TERM_GRACE, Box::new(move |reactor| reactor.unwatch(token)));
 }
 
 /// Ours, and thread counts for libraries that would otherwise start one thread per processor in every worker.

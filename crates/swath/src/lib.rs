@@ -31,6 +31,7 @@ mod pool;
 mod range;
 mod recovery;
 mod reduce;
+mod relay;
 mod report;
 mod respawn;
 mod rng;

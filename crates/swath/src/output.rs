@@ -59,7 +59,7 @@ impl Lines {
 
     fn fill(&mut self) -> bool {
         let mut buffer = [0u8; 8192];
-        // Bounded, so that one chatty worker does not keep the service thread from the others.
+        // Bounded, so that one chatty worker does not keep the relay from the others.
         for _ in 0..16 {
             let ready = file::poll_readable(&[self.fd()], Some(Duration::ZERO));
             if !ready.is_ok_and(|r| r.first() == Some(&Readiness::Ready)) {

@@ -289,14 +289,15 @@ impl Fence<'_, '_> {
         let mut thorough = chunks == 0;
         loop {
             let heard = board.bell();
+            // Asked first, lest a program of phases that are over at the first look never hears of it.
+            if interrupts && signal::caught().is_some() {
+                return End::Interrupted;
+            }
             if let Some(end) = self.look(chunks, thorough) {
                 if let Some(show) = progress {
                     show(self.progress(began));
                 }
                 return end;
-            }
-            if interrupts && signal::caught().is_some() {
-                return End::Interrupted;
             }
             let mut patience = slice;
             if let Some(deadline) = deadline {

@@ -1,0 +1,177 @@
+//! The relay: one thread, `swath-output`, that passes on what workers print.
+//!
+//! It is not the service thread, because writing may wait for ever: for a reader that does not read (`program | less`), or for
+//! the caller, who may hold the lock of standard output all the time. Then only workers that print more than their pipe
+//! holds wait too; fences, replacements, deadlines and interrupts go on.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use swath_platform::file::{self, Readiness};
+use swath_platform::process;
+
+use crate::limits::{SLICE, TERM_GRACE};
+use crate::output::Lines;
+
+/// What one worker prints, on one stream.
+struct Source {
+    lines: Lines,
+    /// When its worker was confirmed gone. What it started may still have the pipe open.
+    gone: Arc<OnceLock<Instant>>,
+    /// Counts the sources of a pool.
+    _of: Arc<()>,
+}
+
+impl Source {
+    /// When it is given up though its pipe is still open.
+    fn end(&self) -> Option<Instant> {
+        self.gone.get().map(|gone| *gone + TERM_GRACE)
+    }
+}
+
+/// The thread's mail.
+struct Relay {
+    bell: OwnedFd,
+    new: Mutex<Vec<Source>>,
+    ended: Condvar,
+}
+
+/// Told when the worker is gone: what is in its pipe is still passed on, then it is closed.
+pub(crate) struct Tap(Arc<OnceLock<Instant>>);
+
+impl Tap {
+    /// The worker's exit is confirmed.
+    pub(crate) fn close(self) {
+        let _ = self.0.set(Instant::now());
+        if let Some(relay) = RELAY.get() {
+            file::ring(&relay.bell);
+        }
+    }
+}
+
+/// The output of one pool's workers.
+#[derive(Default)]
+pub(crate) struct Outlet(Arc<()>);
+
+static RELAY: OnceLock<Relay> = OnceLock::new();
+
+impl Outlet {
+    /// Passes on what comes through these pipes.
+    pub(crate) fn open(&self, pipes: [Lines; 2]) -> Result<Tap, String> {
+        let relay = Relay::get()?;
+        let gone = Arc::new(OnceLock::new());
+        let source = |lines| Source { lines, gone: gone.clone(), _of: self.0.clone() };
+        relay.lock().extend(pipes.map(source));
+        file::ring(&relay.bell);
+        Ok(Tap(gone))
+    }
+
+    /// Waits until everything has been passed on, but not for ever: nobody may be reading.
+    pub(crate) fn drain(&self) {
+        let Some(relay) = RELAY.get() else { return };
+        let deadline = Instant::now() + TERM_GRACE;
+        let mut new = relay.lock();
+        while Arc::strong_count(&self.0) > 1 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            new = relay.ended.wait_timeout(new, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Relay {
+    /// The relay of this process; its thread is started at the first call.
+    fn get() -> Result<&'static Relay, String> {
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(relay) = RELAY.get() {
+            return Ok(relay);
+        }
+        let bell = file::eventfd().map_err(|e| format!("eventfd for its output: {e}"))?;
+        let relay = RELAY.get_or_init(|| Relay { bell, new: Mutex::default(), ended: Condvar::new() });
+        let body = || {
+            process::SignalsBlocked::new().for_ever();
+            relay.run()
+        };
+        let thread = std::thread::Builder::new().name("swath-output".to_owned()).stack_size(256 << 10);
+        thread.spawn(body).map_err(|e| format!("a thread for its output: {e}"))?;
+        Ok(relay)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) -> ! {
+        let mut sources: Vec<Source> = Vec::new();
+        loop {
+            sources.append(&mut self.lock());
+            let ready = self.wait(&sources);
+            let now = Instant::now();
+            let mut ready = ready.into_iter();
+            let before = sources.len();
+            sources.retain_mut(|source| {
+                let open = ready.next() != Some(Readiness::Ready) || source.lines.pump();
+                open && source.end().is_none_or(|end| now < end)
+            });
+            if sources.len() < before {
+                // Under the lock, so that whoever waits has either seen the sources go or hears this.
+                let _new = self.lock();
+                self.ended.notify_all();
+            }
+        }
+    }
+
+    /// Waits for output or mail; which sources are ready.
+    fn wait(&self, sources: &[Source]) -> Vec<Readiness> {
+        let fds: Vec<RawFd> =
+            [self.bell.as_raw_fd()].into_iter().chain(sources.iter().map(|s| s.lines.fd())).collect();
+        let until = sources.iter().filter_map(Source::end).min();
+        let patience = until.map(|end| end.saturating_duration_since(Instant::now()));
+        let Ok(mut ready) = file::poll_readable(&fds, patience) else {
+            // Out of memory, at worst.
+            std::thread::sleep(SLICE);
+            return Vec::new();
+        };
+        if ready.remove(0) == Readiness::Ready {
+            file::unring(&self.bell);
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Stream;
+    use std::fs::File;
+    use std::time::Duration;
+
+    fn pipe() -> (Lines, std::io::PipeWriter) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        (Lines::new(File::from(OwnedFd::from(reader)), Stream::Err), writer)
+    }
+
+    #[test]
+    fn a_drain_ends_when_all_pipes_are_at_their_end_or_too_late() {
+        let outlet = Outlet::default();
+        let ((a, a_end), (b, b_end)) = (pipe(), pipe());
+        let tap = outlet.open([a, b]).expect("a relay");
+        drop((a_end, b_end));
+        outlet.drain();
+        assert_eq!(Arc::strong_count(&outlet.0), 1);
+        tap.close();
+        // Somebody else has the pipe: given up a grace after the worker's end.
+        let ((a, _a_end), (b, _b_end)) = (pipe(), pipe());
+        let tap = outlet.open([a, b]).expect("a relay");
+        tap.close();
+        let late = Instant::now() + TERM_GRACE + Duration::from_secs(20);
+        while Arc::strong_count(&outlet.0) > 1 {
+            assert!(Instant::now() < late, "never given up");
+            outlet.drain();
+        }
+    }
+}
