@@ -159,6 +159,28 @@ pub fn state_char(pid: u32) -> Option<char> {
     Some(stat(pid).ok()?.state)
 }
 
+/// Whether no thread of the process executes its program any more: all have begun to exit, or it is gone. A process
+/// that was killed gets there thread by thread; then it may still be giving back memory for a long time.
+pub fn is_exiting(pid: u32) -> bool {
+    const PF_EXITING: u64 = 4;
+    // What vanishes while we look has exited; any other error proves nothing.
+    let is_gone = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
+    let mut threads = match fs::read_dir(format!("/proc/{pid}/task")) {
+        Ok(threads) => threads,
+        Err(error) => return is_gone(error),
+    };
+    threads.all(|thread| match thread.and_then(|thread| fs::read(thread.path().join("stat"))) {
+        Ok(text) => parse_flags(&text).is_some_and(|flags| flags & PF_EXITING != 0),
+        Err(error) => is_gone(error),
+    })
+}
+
+/// The kernel's flags of a task: field 9.
+fn parse_flags(text: &[u8]) -> Option<u64> {
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    std::str::from_utf8(&text[end + 1..]).ok()?.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
 /// The pids of all processes that `/proc` shows.
 pub fn all_pids() -> io::Result<Vec<u32>> {
     let entries = fs::read_dir("/proc")?;
@@ -288,6 +310,7 @@ mod tests {
         assert!(me.start_ticks > 0);
         assert!(!exited(&pidfd_open(getpid()).unwrap()));
         assert_eq!(state_char(u32::MAX), None);
+        assert!(!is_exiting(getpid()) && is_exiting(u32::MAX));
     }
 
     #[test]

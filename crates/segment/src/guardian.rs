@@ -1,5 +1,5 @@
 //! The guardian: a tiny process that outlives a killed coordinator just long enough to kill its workers and to remove
-//! its names. Steps N1–N6 of `README.md`.
+//! its names. Steps N1–N7 of `README.md`.
 //!
 //! It holds a duplicate of the session's lock, so nobody else reclaims before it is done.
 
@@ -126,24 +126,51 @@ fn await_death(control: &Control, header: &HeaderImage) {
     }
 }
 
-/// N4–N6: workers, names, lock file.
+/// N4–N7: workers, names, lock file.
 fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     let deadline = Instant::now() + Duration::from_millis(GUARDIAN_EXITS_MS);
     let workers = Workers::of(control);
     let killed = workers.kill();
     let id = header.id().and_then(SessionId::parse);
-    if let (Some(id), Some(snapshot)) = (&id, Snapshot::read(lock)) {
-        Removal { id, uid: header.uid, dry_run: false }.remove_all(&snapshot);
-    }
+    let remove_names = || {
+        if let (Some(id), Some(snapshot)) = (&id, Snapshot::read(lock)) {
+            Removal { id, uid: header.uid, dry_run: false }.remove_all(&snapshot);
+        }
+    };
+    remove_names();
+    let still = await_stillness(header, deadline);
+    remove_names();
     for pidfd in &killed {
         process::wait_exit(pidfd, deadline.saturating_duration_since(Instant::now()));
     }
     while workers.kill_leftovers() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if let (Some(id), Ok(stat)) = (id, file::stat(lock)) {
+    if let (Some(id), Ok(stat)) = (id, file::stat(lock))
+        && still
+    {
         let _ = file::unlink_if(&shm_path(&id.lock_name(header.uid)), stat.identity());
     }
+}
+
+/// N6: until no thread of the coordinator can make a name any more. The first of its threads to die has woken us, another
+/// may have been killed in the middle of the call that makes one. `false`: it takes too long.
+fn await_stillness(header: &HeaderImage, deadline: Instant) -> bool {
+    loop {
+        let still = coordinator(header).is_none()
+            || process::is_exiting(header.coordinator_pid)
+            || executes_another_program(header);
+        if still || Instant::now() >= deadline {
+            return still;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the coordinator has memory, but not the control segment in it: its `exec` is complete.
+fn executes_another_program(header: &HeaderImage) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", header.coordinator_pid));
+    header.id().is_some_and(|id| maps.is_ok_and(|maps| !maps.is_empty() && !maps.contains(id)))
 }
 
 /// The workers of the slot table: pid → start time.

@@ -14,10 +14,13 @@ use swath_segment::{
     set_initialised, shm_path,
 };
 
+const KILLS_AT_WORK: u64 = 60;
+
 fn main() -> ExitCode {
     let tests: &[stage::Test] = &[
         ("session_ends_with_its_last_segment", session_ends_with_its_last_segment),
         ("coordinator_killed_leaves_nothing", coordinator_killed_leaves_nothing),
+        ("coordinator_killed_at_work_under_load_leaves_nothing", killed_at_work_under_load),
         ("coordinator_killed_takes_workers_and_their_children_along", workers_and_their_children_go),
         ("guardian_killed_is_replaced", guardian_killed_is_replaced),
         ("both_killed_names_are_reclaimed_by_clean", both_killed_then_clean),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ("exec", exec),
         ("fork", fork),
         ("churn", churn),
+        ("makers", makers),
         ("traced", tracer::traced),
     ];
     stage::main(tests, scenarios, worker)
@@ -174,6 +178,26 @@ fn churn(_: &[String]) {
     println!("done");
 }
 
+/// Four threads that make and drop segments for ever, and as many that only burn time.
+fn makers(_: &[String]) {
+    set_initialised();
+    let session = Session::current().unwrap();
+    let make = || loop {
+        drop(Segment::options().create(100_000).unwrap());
+    };
+    for _ in 0..4 {
+        std::thread::spawn(make);
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    println!("{}", session.id());
+    println!("{}", session.control().header().guardian_pid);
+    park();
+}
+
 // Tests.
 
 struct Played {
@@ -225,6 +249,22 @@ fn workers_and_their_children_go() {
     actor.kill();
     assert!(eventually(PROMISE, || is_gone(&id, &names)), "{:?}", shm_names());
     assert!(eventually(PROMISE, || !pids.iter().any(|&pid| exists(pid))), "{pids:?}");
+}
+
+/// All threads of a killed process do not stop at the same instant: one may still be in the system call that makes a
+/// name when the guardian has learnt of the death.
+fn killed_at_work_under_load() {
+    for round in 0..KILLS_AT_WORK {
+        let mut actor = Actor::play("makers", &[]);
+        let id = actor.line();
+        let guardian = actor.line().parse().unwrap();
+        std::thread::sleep(Duration::from_micros(1000 + round * 137));
+        actor.kill();
+        let left = || shm_names().into_iter().filter(|name| name.contains(&id)).collect::<Vec<_>>();
+        assert!(eventually(PROMISE, || left().is_empty()), "round {round}: {:?}", left());
+        assert!(eventually(PROMISE, || !exists(guardian)), "round {round}: the guardian stays");
+        assert!(left().is_empty(), "round {round}, after the guardian: {:?}", left());
+    }
 }
 
 fn guardian_of(id: &str) -> u32 {
