@@ -20,8 +20,10 @@ fn main() {
     );
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let file = scratch.path().join("stations.csv");
-    let (swath, generate) =
-        (build("swath", &["-p", "swath-cli"]), build("examples/generate", &["-p", "swath", "--example", "generate"]));
+    let (swath, generate) = (
+        build("swath", &["-p", "swath-cli"]),
+        build("examples/generate", &["-p", "swath", "--example", "generate"]),
+    );
     must(Command::new(generate).args(["csv", "--rows", &rows.to_string()]).arg(&file));
     let ours_out = scratch.path().join("ours.csv");
     println!("file: {:.0} MB", std::fs::metadata(&file).expect("made").len() as f64 / 1e6);

@@ -7,5 +7,6 @@
 pub mod arrays;
 pub mod csv_rivals;
 pub mod machine;
+pub mod raw_sync_rival;
 pub mod rayon_rival;
 pub mod timing;

@@ -41,9 +41,9 @@ pub struct Team<A> {
     shared: Option<Shared>,
 }
 
-#[derive(Clone, Copy)]
 struct Shared {
     base: *mut u8,
+    party: Party,
 }
 
 impl Shared {
@@ -59,8 +59,8 @@ impl Shared {
 }
 
 impl<A> Team<A> {
-    pub(crate) fn new(rank: usize, size: usize, args: A, base: Option<*mut u8>) -> Team<A> {
-        Team { rank, size, args, shared: base.map(|base| Shared { base }) }
+    pub(crate) fn new(rank: usize, size: usize, args: A, meeting: Option<(*mut u8, Party)>) -> Team<A> {
+        Team { rank, size, args, shared: meeting.map(|(base, party)| Shared { base, party }) }
     }
 
     /// Number of this member, from 0.
@@ -91,7 +91,7 @@ impl<A> Team<A> {
     pub fn barrier(&self) -> Result<bool> {
         match &self.shared {
             None => Ok(true),
-            Some(shared) => Ok(shared.barrier().wait(&party()?, None)?),
+            Some(shared) => Ok(shared.barrier().wait(&shared.party, None)?),
         }
     }
 
@@ -101,7 +101,7 @@ impl<A> Team<A> {
     /// When a member died while it held it.
     pub fn lock(&self) -> Result<Option<MutexGuard<'_, ()>>> {
         let Some(shared) = &self.shared else { return Ok(None) };
-        match shared.mutex().lock(&party()?) {
+        match shared.mutex().lock(&shared.party) {
             Ok(Locked::Acquired(guard)) => Ok(Some(guard)),
             Ok(Locked::Recovered(_)) => {
                 Err(ErrorKind::Team.with("a member of the team died while it held the lock"))
@@ -109,10 +109,6 @@ impl<A> Team<A> {
             Err(error) => Err(ErrorKind::Team.with(error.to_string()).caused_by(error)),
         }
     }
-}
-
-fn party() -> Result<Party> {
-    Party::current().map_err(|e| ErrorKind::Team.with(e.to_string()))
 }
 
 /// An array that a team writes: each member its own rows, all rows readable as copies.

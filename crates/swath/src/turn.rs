@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::DType;
+use swath_sync::Party;
 
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
@@ -315,11 +316,13 @@ impl<'t> Turn<'t> {
     }
 
     /// Where the team meets; `None` in an inline pool.
-    pub(crate) fn meeting(&mut self) -> Result<Option<*mut u8>, Fault> {
+    pub(crate) fn meeting(&mut self) -> Result<Option<(*mut u8, Party)>, Fault> {
         if self.hand.inline {
             return Ok(None);
         }
-        self.hand.attach.get(&self.descriptor.team, true).map(Some).map_err(setup)
+        let base = self.hand.attach.get(&self.descriptor.team, true).map_err(setup)?;
+        let party = Party::current().map_err(|e| setup(e.to_string()))?;
+        Ok(Some((base, party)))
     }
 
     /// Every byte of the rows of `out` operands set to a value that no kernel can take for its own.
