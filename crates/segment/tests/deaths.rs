@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ("coordinator_killed_leaves_nothing", coordinator_killed_leaves_nothing),
         ("coordinator_killed_at_work_under_load_leaves_nothing", killed_at_work_under_load),
         ("coordinator_killed_takes_workers_and_their_children_along", workers_and_their_children_go),
+        ("a_lock_file_removed_by_hand_does_not_keep_the_names", without_lock_file),
         ("guardian_killed_is_replaced", guardian_killed_is_replaced),
         ("both_killed_names_are_reclaimed_by_clean", both_killed_then_clean),
         ("both_killed_names_are_reclaimed_by_the_next_session", both_killed_then_next_session),
@@ -265,6 +266,16 @@ fn killed_at_work_under_load() {
         assert!(eventually(PROMISE, || !exists(guardian)), "round {round}: the guardian stays");
         assert!(left().is_empty(), "round {round}, after the guardian: {:?}", left());
     }
+}
+
+fn without_lock_file() {
+    let Played { actor, id, guardian, names } = play("hold", &[&unique("handless"), "init"]);
+    let lock = shm_names().into_iter().find(|name| name.contains(&id) && name.ends_with(".lock")).unwrap();
+    std::fs::remove_file(shm_path(&lock)).unwrap();
+    admin::clean(false).unwrap();
+    assert!(names.iter().all(|name| shm_path(name).exists()), "a living session looks just like that");
+    actor.kill();
+    assert!(eventually(PROMISE, || is_gone(&id, &names) && !exists(guardian)), "{:?}", shm_names());
 }
 
 fn guardian_of(id: &str) -> u32 {
