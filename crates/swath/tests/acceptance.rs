@@ -107,6 +107,7 @@ fn c17_coordinator_killed_just_after_spawning_began() {
 }
 
 /// Coordinator and guardian die together: the coordinator is stopped first, so that it cannot start another guardian.
+/// Without helpers: nobody is left who could end what kernels started, the kernel's PDEATHSIG reaches the workers alone.
 fn kill_both(actor: &mut Actor) {
     let guardian = actor.processes_called("swath-guardian")[0];
     actor.signal(signal::STOP);

@@ -51,21 +51,30 @@ impl Dice {
     }
 }
 
-/// Repeats `work` until so many workers of `pool` were killed, chosen at random, a few milliseconds apart.
+/// Repeats `work` until so many workers of `pool` were killed, chosen at random, a few milliseconds apart. No round of `work`
+/// has more than two kills (three, if one falls on the border): no chunk can run out of its three retries, however slow
+/// the machine.
 fn under_kills(pool: &Pool, kills: u64, mut work: impl FnMut()) {
-    let (over, killed) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (over, killed, rounds) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut dice = Dice(7);
+            let (mut dice, mut round, mut in_round) = (Dice(7), 0, 0);
             while !over.load(Ordering::Relaxed) && killed.load(Ordering::Relaxed) < kills {
-                std::thread::sleep(Duration::from_micros(5000 + dice.below(15_000)));
-                let sent = kill_one(pool, &mut dice);
-                killed.fetch_add(u64::from(sent), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_micros(2000 + dice.below(15_000)));
+                let now = rounds.load(Ordering::Relaxed);
+                if now != round {
+                    (round, in_round) = (now, 0);
+                }
+                if in_round < 2 && kill_one(pool, &mut dice) {
+                    in_round += 1;
+                    killed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         });
         let _over = AtEnd(&over);
         while killed.load(Ordering::Relaxed) < kills {
             work();
+            rounds.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
@@ -143,7 +152,7 @@ fn many_small_phases_survive_kills() {
         let sum = pool.phase(&a).chunk(Chunk::Rows(3)).map(|_, a| a.sum()).reduce(0, |a, b| a + b);
         assert_eq!(sum.expect("survives"), 8 * rounds);
     });
-    assert!(rounds > 50);
+    assert!(rounds >= 25);
 }
 
 fn a_poisonous_chunk_costs_its_phase_and_no_other() {
