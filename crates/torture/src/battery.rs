@@ -25,6 +25,8 @@ const SHORT_LIMIT: Duration = Duration::from_secs(12);
 const FAILURES_MAX: usize = 5;
 /// How often the victim may need a cue before it is called hung.
 const CUES_MAX: usize = 20;
+/// If the victim does not come by a landmark, the next attempt relies on one that is so many steps earlier.
+const DETOURS: [usize; 3] = [0, 100, 1500];
 /// What a breakpoint hit costs, in steps.
 const HIT_COST: usize = 2;
 
@@ -257,8 +259,8 @@ impl Battery {
         // An operation may take another way this time (it looks at clocks, pids and random numbers): then an instruction
         // that the plan relies on is met less often, or never. The last attempt goes by single steps alone.
         let mut last = Stop::Stuck;
-        let plan = trace.plan(point.step);
-        for plan in [&plan, &plan, &Plan::default()] {
+        let plans = DETOURS.map(|back| trace.plan(point.step, back));
+        for plan in plans.iter().chain([&Plan::default()]) {
             let mut run = match begin(&self.stage, case, &self.text) {
                 Ok(run) => run,
                 Err(outcome) => return Ok((0, outcome, Duration::ZERO)),
@@ -392,9 +394,10 @@ impl Trace {
 
     /// First to the last landmark on the way, which is found again even if the way there is longer or shorter this time.
     /// From there, in a loop, to the n-th meeting with another one, and the rest
-    /// by single steps; whatever is cheapest.
-    fn plan(&self, step: usize) -> Plan {
-        let Some(anchor) = (2..=step).rev().find(|at| self.landmark[*at]) else { return Plan::default() };
+    /// by single steps; whatever is cheapest. Landmarks of the last `back` steps are passed over.
+    fn plan(&self, step: usize, back: usize) -> Plan {
+        let last = step.saturating_sub(back);
+        let Some(anchor) = (2..=last).rev().find(|at| self.landmark[*at]) else { return Plan::default() };
         let mut legs = vec![(self.pcs[anchor], 1)];
         let mut met: HashMap<u64, usize> = HashMap::new();
         let mut best = (step - anchor, None, anchor);
