@@ -75,7 +75,8 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of the caller's own, for kernels of teams.
+    /// An error of the caller's own, of kind [`ErrorKind::Failed`]: for kernels of teams, and for a `main` that returns this
+    /// crate's `Result`.
     pub fn other(message: impl Into<String>) -> Error {
         ErrorKind::Failed.with(message)
     }
@@ -131,10 +132,15 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
+        let mut said = self.0.message.clone();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            write!(f, "\n  because: {cause}")?;
-            source = cause.source();
+            // A layer that only passes an error on has the same words.
+            let text = cause.to_string();
+            if text != said {
+                write!(f, "\n  because: {text}")?;
+            }
+            (said, source) = (text, cause.source());
         }
         Ok(())
     }

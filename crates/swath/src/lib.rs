@@ -65,9 +65,12 @@ pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 
 /// What most programs name.
 pub mod prelude {
-    pub use crate::{Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, out, whole};
+    pub use crate::{
+        Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, Team, TeamArray, out, whole,
+    };
     pub use ndarray::{
-        self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, azip,
+        self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Ix1, Ix2,
+        azip,
     };
 }
 

@@ -137,6 +137,12 @@ impl<T: Element, D: Dimension> TeamArray<'_, T, D> {
         unsafe { rows_view_mut(self.base, &self.array, self.mine.clone()) }
     }
 
+    /// The same rows, to read.
+    pub fn mine_ref(&self) -> ArrayView<'_, T, D> {
+        // SAFETY: as in `mine`; a shared borrow of this value is enough, since nobody else writes these rows.
+        unsafe { rows_view(self.base, &self.array, self.mine.clone()) }
+    }
+
     /// A copy of any rows, of other members too, such as the borders of a stencil. What a member is writing at this moment
     /// may be half there: put a barrier between writing and reading.
     ///
