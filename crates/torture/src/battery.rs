@@ -380,10 +380,14 @@ impl Trace {
             Form::Full | Form::UntilCaught => 1,
             Form::Short => last.div_ceil(short_points).max(1),
         };
-        let mut points: BTreeSet<Point> = (0..=last).step_by(stride).chain([last]).map(at).collect();
-        points.extend(self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]));
-        points.extend(self.asleep.iter().map(|step| Point { step: *step, asleep: true }));
-        (points.into_iter().filter(|point| point.step <= last).collect(), stride)
+        // Those around system calls first: if the short form has to cut, it cuts evenly spread ones.
+        let around = self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]);
+        let asleep = self.asleep.iter().map(|step| Point { step: *step, asleep: true });
+        let mut points: Vec<Point> = [at(0), at(last)].into_iter().chain(around).chain(asleep).collect();
+        points.extend((0..=last).step_by(stride).map(at));
+        let mut seen = BTreeSet::new();
+        points.retain(|point| point.step <= last && seen.insert(*point));
+        (points, stride)
     }
 
     fn find_landmarks(&mut self, other: &Trace) {

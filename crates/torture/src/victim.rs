@@ -35,7 +35,7 @@ pub(crate) fn fork_role(stage: &Stage, role: usize, life: impl FnOnce() -> Findi
 
 /// Forks the victim: it asks to be traced, prepares, and stops at the first breakpoint.
 pub(crate) fn fork_victim<'s>(
-    stage: &'s Stage,
+    stage: &Stage,
     prepare: impl FnOnce() -> Box<dyn FnOnce() + 's>,
 ) -> io::Result<i32> {
     fork(|| {
