@@ -4,19 +4,21 @@
 //! (slot LIVE) → exit confirmed by its pidfd → its chunks taken back → slot released → Absent, and a successor after the
 //! pause that [`Respawn`] decides. Nothing is ever taken back for silence: slow is not dead.
 
+mod doorman;
+mod hiring;
+mod ladder;
+
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytemuck::Zeroable;
 use swath_platform::process::{self, ExitStatus};
-use swath_platform::spawn::SpawnSelf;
-use swath_platform::{file, life, oom, signal};
-use swath_segment::{HookId, Keep, Reactor, Segment, SegmentRef, Service, Session};
+use swath_platform::{oom, signal};
+use swath_segment::{Reactor, Segment, Service, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use crate::arena::At;
@@ -25,25 +27,13 @@ use crate::cause::{Cause, What};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
-use crate::limits::{HANDSHAKE, SLICE, TERM_GRACE, UNKILLABLE_AFTER};
-use crate::output::{Lines, Stream};
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
-use crate::respawn::{Decision, Respawn};
-use crate::worker::Assignment;
+use crate::respawn::Respawn;
 
-/// The rungs of the kill ladder. A time-out begins at the first, an end of the phase at the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
-    /// The kernel may look at `ctx.cancelled()`.
-    Ask,
-    /// SIGTERM.
-    Terminate,
-    /// SIGKILL of the worker and its process group.
-    Kill,
-    /// The exit is still not confirmed.
-    Unkillable,
-}
+use doorman::Doorman;
+use hiring::environment;
+pub(crate) use ladder::Rung;
 
 /// One worker.
 pub(crate) struct Member {
@@ -92,31 +82,6 @@ pub(crate) struct Crew {
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
-}
-
-/// Rings the doorbell for arrays that were dropped, so that parked workers unmap them, for as long as there is a board.
-struct Doorman {
-    board: Arc<Mutex<Option<Board>>>,
-    hook: HookId,
-}
-
-impl Doorman {
-    fn new(session: &Session, board: Board) -> Doorman {
-        let board = Arc::new(Mutex::new(Some(board)));
-        let shared = board.clone();
-        let hook = session.on_retire(move |_| {
-            if let Some(board) = *shared.lock().unwrap_or_else(PoisonError::into_inner) {
-                board.ring_doorbell();
-            }
-        });
-        Doorman { board, hook }
-    }
-
-    fn leave(&self, session: &Session) {
-        session.forget_hook(self.hook);
-        // A hook that is running now ends before this returns; none begins after.
-        *self.board.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
 }
 
 impl Drop for Crew {
@@ -189,132 +154,6 @@ impl Crew {
             }
             state = self.lock();
         }
-    }
-
-    // ---- starting ----------------------------------------------------------------------------------------------------
-
-    /// Starts a worker in cell `index`. On the service thread.
-    fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
-        if self.lock().leaving {
-            return;
-        }
-        if let Err(why) = self.try_hire(reactor, index) {
-            self.start_failed(reactor, index, format!("a worker could not be started: {why}"));
-        }
-    }
-
-    fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
-        let slots = self.session.slots();
-        let (arena, arena_ref) = new_arena().map_err(|e| format!("memory for its results: {e}"))?;
-        let slot = slots.reserve().ok_or("all slots of the session are taken")?;
-        self.board.cell(index).assign(arena_ref);
-        let (child, tap) = self.spawn(reactor, index, slot).inspect_err(|_| {
-            slots.mark_dead(slot, DeathCause::UNKNOWN);
-            slots.release(slot);
-        })?;
-        let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
-        let (crew, generation) = (self.clone(), slot.generation);
-        let fd = pidfd.as_raw_fd();
-        reactor.watch(
-            fd,
-            Box::new(move |reactor| {
-                crew.exited(reactor, index, generation);
-                Keep::No
-            }),
-        );
-        let mut state = self.lock();
-        let member = &mut state.members[index];
-        *member = Member {
-            slot,
-            pid,
-            pidfd: Some(pidfd),
-            arena: Some(arena),
-            undo: member.undo.take(),
-            failures_seen: At::NONE,
-            fate: None,
-            unkillable: false,
-            tap: Some(tap),
-        };
-        drop(state);
-        // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
-        slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
-        self.expect_handshake(reactor, index, generation);
-        Ok(())
-    }
-
-    fn spawn(
-        &self,
-        reactor: &mut Reactor,
-        index: usize,
-        slot: SlotId,
-    ) -> Result<(swath_platform::spawn::Child, Tap), String> {
-        let pipe = || std::io::pipe().map_err(|e| format!("a pipe for its output: {e}"));
-        let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
-        let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
-        // Before the spawn: once the child is there nothing may fail.
-        let tap = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
-        let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
-        let assignment =
-            Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
-        let mut argv =
-            vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
-        argv.extend(assignment.to_args());
-        let text = |s: String| CString::new(s).expect("numbers and names have no NUL");
-        let child = reactor.spawn(&SpawnSelf {
-            argv: argv.into_iter().map(text).collect(),
-            env: Some(self.env.clone()),
-            fds: vec![
-                (null.as_raw_fd(), 0),
-                (out_end.as_raw_fd(), 1),
-                (err_end.as_raw_fd(), 2),
-                (self.session.worker_control_fd(), 3),
-            ],
-            new_group: true,
-        });
-        let child = child.map_err(|e| format!("spawn of /proc/self/exe: {e}"))?;
-        Ok((child, tap))
-    }
-
-    fn expect_handshake(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
-        let crew = Arc::downgrade(self);
-        reactor.after(
-            HANDSHAKE,
-            Box::new(move |reactor| {
-                let Some(crew) = crew.upgrade() else { return };
-                let slot = crew.lock().members[index].slot;
-                if slot.generation == generation
-                    && crew.session.slots().state(slot.index) == (SlotState::Starting, generation)
-                {
-                    let what =
-                        What::Setup { message: format!("it did not show itself within {HANDSHAKE:?}") };
-                    crew.escalate(reactor, index, generation, Rung::Kill, what);
-                }
-            }),
-        );
-    }
-
-    fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
-        let decision = self.lock().respawn.failed_to_start();
-        tracing::warn!("{why}");
-        self.follow(reactor, index, decision, why);
-    }
-
-    fn follow(self: &Arc<Self>, reactor: &mut Reactor, index: usize, decision: Decision, why: String) {
-        match decision {
-            Decision::After(Duration::ZERO) => self.hire(reactor, index),
-            Decision::After(pause) => {
-                let crew = Arc::downgrade(self);
-                let hire = move |reactor: &mut Reactor| {
-                    if let Some(crew) = crew.upgrade() {
-                        crew.hire(reactor, index);
-                    }
-                };
-                reactor.after(pause, Box::new(hire));
-            }
-            Decision::GiveUp => self.lock().broken = Some(why),
-        }
-        self.changed.notify_all();
-        self.board.ring_bell();
     }
 
     // ---- ending ------------------------------------------------------------------------------------------------------
@@ -430,132 +269,6 @@ impl Crew {
         });
         dead.chain(living).collect()
     }
-
-    /// Kills worker `index`, beginning at `rung`. On the service thread.
-    pub(crate) fn escalate(
-        self: &Arc<Self>,
-        reactor: &mut Reactor,
-        index: usize,
-        generation: u16,
-        rung: Rung,
-        why: What,
-    ) {
-        let mut state = self.lock();
-        let member = &mut state.members[index];
-        let Some(pidfd) = member.pidfd.clone().filter(|_| member.slot.generation == generation) else {
-            return;
-        };
-        member.fate.get_or_insert(why.clone());
-        let pid = member.pid;
-        let (next, pause) = match rung {
-            Rung::Ask => {
-                let cell = self.board.cell(index);
-                cell.cancel.store(cell.claims.load(Ordering::Relaxed), Ordering::Relaxed);
-                (Rung::Terminate, TERM_GRACE)
-            }
-            Rung::Terminate => {
-                let _ = process::pidfd_signal(&*pidfd, signal::TERM);
-                (Rung::Kill, TERM_GRACE)
-            }
-            Rung::Kill => {
-                let _ = process::pidfd_signal(&*pidfd, signal::KILL);
-                let _ = process::kill_group(pid, signal::KILL);
-                (Rung::Unkillable, UNKILLABLE_AFTER)
-            }
-            Rung::Unkillable => {
-                member.unkillable = true;
-                tracing::error!("worker {index} (pid {pid}) does not die of SIGKILL");
-                drop(state);
-                self.changed.notify_all();
-                self.board.ring_bell();
-                return;
-            }
-        };
-        drop(state);
-        let crew = Arc::downgrade(self);
-        let climb = move |reactor: &mut Reactor| {
-            if let Some(crew) = crew.upgrade() {
-                crew.climb(reactor, index, generation, next, why);
-            }
-        };
-        reactor.after(pause, Box::new(climb));
-    }
-
-    /// The next rung, unless what it is about has come to its end.
-    fn climb(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16, rung: Rung, why: What) {
-        if rung == Rung::Terminate {
-            let mut state = self.lock();
-            let cell = self.board.cell(index);
-            // The kernel listened: the chunk in hand is another one.
-            if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed) {
-                let member = &mut state.members[index];
-                if member.slot.generation == generation {
-                    member.fate = None;
-                }
-                return;
-            }
-        }
-        self.escalate(reactor, index, generation, rung, why);
-    }
-
-    /// Ends all workers and waits until each exit is confirmed. Idempotent.
-    pub(crate) fn dismiss(self: &Arc<Self>) {
-        self.lock().leaving = true;
-        self.board.shut_down();
-        let mut rung = Rung::Terminate;
-        let mut patience = TERM_GRACE;
-        loop {
-            let deadline = Instant::now() + patience;
-            if self.wait_absent(deadline) {
-                self.settle();
-                return;
-            }
-            if rung == Rung::Unkillable {
-                tracing::error!("a worker does not die; its memory stays mapped until it does");
-                return;
-            }
-            self.kill_all(rung);
-            (rung, patience) = (Rung::Unkillable, TERM_GRACE + UNKILLABLE_AFTER + SLICE);
-        }
-    }
-
-    /// After this the service thread has let go of the crew, so that the session ends with its last owner and not a moment
-    /// after `main` has returned; and what the workers printed has been passed on, if somebody reads it.
-    fn settle(&self) {
-        Service::global().call(|_| ());
-        self.outlet.drain();
-    }
-
-    fn wait_absent(&self, deadline: Instant) -> bool {
-        let mut state = self.lock();
-        while state.members.iter().any(|m| m.pidfd.is_some()) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    /// Begins to kill every worker that is there.
-    pub(crate) fn kill_all(self: &Arc<Self>, rung: Rung) {
-        let present: Vec<(usize, u16)> = {
-            let state = self.lock();
-            let members = state.members.iter().enumerate();
-            members.filter(|(_, m)| m.pidfd.is_some()).map(|(index, m)| (index, m.slot.generation)).collect()
-        };
-        self.kill(&present, rung, &What::Killed { signal: signal::TERM, likely_out_of_memory: false });
-    }
-
-    /// Begins to kill these workers.
-    pub(crate) fn kill(self: &Arc<Self>, whom: &[(usize, u16)], rung: Rung, why: &What) {
-        Service::global().call(|reactor| {
-            for (index, generation) in whom {
-                self.escalate(reactor, *index, *generation, rung, why.clone());
-            }
-        });
-    }
 }
 
 impl Member {
@@ -597,36 +310,4 @@ fn what_of(status: Option<ExitStatus>, oom_kill: bool) -> What {
             message: "its process is gone, and the host program has taken its exit status".into(),
         },
     }
-}
-
-/// A file in memory, and the reference by which a worker finds it.
-fn new_arena() -> std::io::Result<(File, SegmentRef)> {
-    let file = File::from(file::memfd("swath-arena")?);
-    let stat = file::stat(&file)?;
-    let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
-    Ok((file, reference))
-}
-
-/// Ours, and thread counts for libraries that would otherwise start one thread per processor in every worker.
-fn environment(threads: usize) -> Vec<CString> {
-    use std::os::unix::ffi::OsStrExt;
-    const THREADS: [&str; 6] = [
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-        "RAYON_NUM_THREADS",
-    ];
-    let entry = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
-        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-    };
-    let mut all: Vec<CString> =
-        std::env::vars_os().filter_map(|(name, value)| entry(&name, &value)).collect();
-    for name in THREADS {
-        if std::env::var_os(name).is_none() {
-            all.extend(entry(name.as_ref(), threads.to_string().as_ref()));
-        }
-    }
-    all
 }

@@ -1,0 +1,187 @@
+//! Starting workers, and deciding what follows when one does not start.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::Zeroable;
+use swath_platform::spawn::SpawnSelf;
+use swath_platform::{file, life, process};
+use swath_segment::{Keep, Reactor, SegmentRef};
+use swath_sync::{DeathCause, SlotId, SlotState};
+
+use super::ladder::Rung;
+use super::{Crew, Member};
+use crate::arena::At;
+use crate::cause::What;
+use crate::limits::HANDSHAKE;
+use crate::output::{Lines, Stream};
+use crate::relay::Tap;
+use crate::respawn::Decision;
+use crate::worker::Assignment;
+
+impl Crew {
+    /// Starts a worker in cell `index`. On the service thread.
+    pub(super) fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
+        if self.lock().leaving {
+            return;
+        }
+        if let Err(why) = self.try_hire(reactor, index) {
+            self.start_failed(reactor, index, format!("a worker could not be started: {why}"));
+        }
+    }
+
+    fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
+        let slots = self.session.slots();
+        let (arena, arena_ref) = new_arena().map_err(|e| format!("memory for its results: {e}"))?;
+        let slot = slots.reserve().ok_or("all slots of the session are taken")?;
+        self.board.cell(index).assign(arena_ref);
+        let (child, tap) = self.spawn(reactor, index, slot).inspect_err(|_| {
+            slots.mark_dead(slot, DeathCause::UNKNOWN);
+            slots.release(slot);
+        })?;
+        let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
+        let (crew, generation) = (self.clone(), slot.generation);
+        let fd = pidfd.as_raw_fd();
+        reactor.watch(
+            fd,
+            Box::new(move |reactor| {
+                crew.exited(reactor, index, generation);
+                Keep::No
+            }),
+        );
+        let mut state = self.lock();
+        let member = &mut state.members[index];
+        *member = Member {
+            slot,
+            pid,
+            pidfd: Some(pidfd),
+            arena: Some(arena),
+            undo: member.undo.take(),
+            failures_seen: At::NONE,
+            fate: None,
+            unkillable: false,
+            tap: Some(tap),
+        };
+        drop(state);
+        // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
+        slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
+        self.expect_handshake(reactor, index, generation);
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        reactor: &mut Reactor,
+        index: usize,
+        slot: SlotId,
+    ) -> Result<(swath_platform::spawn::Child, Tap), String> {
+        let pipe = || std::io::pipe().map_err(|e| format!("a pipe for its output: {e}"));
+        let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
+        let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
+        // Before the spawn: once the child is there nothing may fail.
+        let tap = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
+        let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
+        let assignment =
+            Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
+        let mut argv =
+            vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
+        argv.extend(assignment.to_args());
+        let text = |s: String| CString::new(s).expect("numbers and names have no NUL");
+        let child = reactor.spawn(&SpawnSelf {
+            argv: argv.into_iter().map(text).collect(),
+            env: Some(self.env.clone()),
+            fds: vec![
+                (null.as_raw_fd(), 0),
+                (out_end.as_raw_fd(), 1),
+                (err_end.as_raw_fd(), 2),
+                (self.session.worker_control_fd(), 3),
+            ],
+            new_group: true,
+        });
+        let child = child.map_err(|e| format!("spawn of /proc/self/exe: {e}"))?;
+        Ok((child, tap))
+    }
+
+    fn expect_handshake(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
+        let crew = Arc::downgrade(self);
+        reactor.after(
+            HANDSHAKE,
+            Box::new(move |reactor| {
+                let Some(crew) = crew.upgrade() else { return };
+                let slot = crew.lock().members[index].slot;
+                if slot.generation == generation
+                    && crew.session.slots().state(slot.index) == (SlotState::Starting, generation)
+                {
+                    let what =
+                        What::Setup { message: format!("it did not show itself within {HANDSHAKE:?}") };
+                    crew.escalate(reactor, index, generation, Rung::Kill, what);
+                }
+            }),
+        );
+    }
+
+    fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
+        let decision = self.lock().respawn.failed_to_start();
+        tracing::warn!("{why}");
+        self.follow(reactor, index, decision, why);
+    }
+
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        reactor: &mut Reactor,
+        index: usize,
+        decision: Decision,
+        why: String,
+    ) {
+        match decision {
+            Decision::After(Duration::ZERO) => self.hire(reactor, index),
+            Decision::After(pause) => {
+                let crew = Arc::downgrade(self);
+                let hire = move |reactor: &mut Reactor| {
+                    if let Some(crew) = crew.upgrade() {
+                        crew.hire(reactor, index);
+                    }
+                };
+                reactor.after(pause, Box::new(hire));
+            }
+            Decision::GiveUp => self.lock().broken = Some(why),
+        }
+        self.changed.notify_all();
+        self.board.ring_bell();
+    }
+}
+
+/// A file in memory, and the reference by which a worker finds it.
+fn new_arena() -> std::io::Result<(File, SegmentRef)> {
+    let file = File::from(file::memfd("swath-arena")?);
+    let stat = file::stat(&file)?;
+    let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
+    Ok((file, reference))
+}
+
+/// Ours, and thread counts for libraries that would otherwise start one thread per processor in every worker.
+pub(super) fn environment(threads: usize) -> Vec<CString> {
+    use std::os::unix::ffi::OsStrExt;
+    const THREADS: [&str; 6] = [
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+    ];
+    let entry = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    let mut all: Vec<CString> =
+        std::env::vars_os().filter_map(|(name, value)| entry(&name, &value)).collect();
+    for name in THREADS {
+        if std::env::var_os(name).is_none() {
+            all.extend(entry(name.as_ref(), threads.to_string().as_ref()));
+        }
+    }
+    all
+}

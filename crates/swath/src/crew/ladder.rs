@@ -1,0 +1,153 @@
+//! The kill ladder, one for time-outs, deadlines, interrupts and the end of the pool.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use swath_platform::{process, signal};
+use swath_segment::{Reactor, Service};
+
+use super::Crew;
+use crate::cause::What;
+use crate::limits::{SLICE, TERM_GRACE, UNKILLABLE_AFTER};
+
+/// The rungs of the kill ladder. A time-out begins at the first, an end of the phase at the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// The kernel may look at `ctx.cancelled()`.
+    Ask,
+    /// SIGTERM.
+    Terminate,
+    /// SIGKILL of the worker and its process group.
+    Kill,
+    /// The exit is still not confirmed.
+    Unkillable,
+}
+
+impl Crew {
+    /// Kills worker `index`, beginning at `rung`. On the service thread.
+    pub(crate) fn escalate(
+        self: &Arc<Self>,
+        reactor: &mut Reactor,
+        index: usize,
+        generation: u16,
+        rung: Rung,
+        why: What,
+    ) {
+        let mut state = self.lock();
+        let member = &mut state.members[index];
+        let Some(pidfd) = member.pidfd.clone().filter(|_| member.slot.generation == generation) else {
+            return;
+        };
+        member.fate.get_or_insert(why.clone());
+        let pid = member.pid;
+        let (next, pause) = match rung {
+            Rung::Ask => {
+                let cell = self.board.cell(index);
+                cell.cancel.store(cell.claims.load(Ordering::Relaxed), Ordering::Relaxed);
+                (Rung::Terminate, TERM_GRACE)
+            }
+            Rung::Terminate => {
+                let _ = process::pidfd_signal(&*pidfd, signal::TERM);
+                (Rung::Kill, TERM_GRACE)
+            }
+            Rung::Kill => {
+                let _ = process::pidfd_signal(&*pidfd, signal::KILL);
+                let _ = process::kill_group(pid, signal::KILL);
+                (Rung::Unkillable, UNKILLABLE_AFTER)
+            }
+            Rung::Unkillable => {
+                member.unkillable = true;
+                tracing::error!("worker {index} (pid {pid}) does not die of SIGKILL");
+                drop(state);
+                self.changed.notify_all();
+                self.board.ring_bell();
+                return;
+            }
+        };
+        drop(state);
+        let crew = Arc::downgrade(self);
+        let climb = move |reactor: &mut Reactor| {
+            if let Some(crew) = crew.upgrade() {
+                crew.climb(reactor, index, generation, next, why);
+            }
+        };
+        reactor.after(pause, Box::new(climb));
+    }
+
+    /// The next rung, unless what it is about has come to its end.
+    fn climb(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16, rung: Rung, why: What) {
+        if rung == Rung::Terminate {
+            let mut state = self.lock();
+            let cell = self.board.cell(index);
+            // The kernel listened: the chunk in hand is another one.
+            if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed) {
+                let member = &mut state.members[index];
+                if member.slot.generation == generation {
+                    member.fate = None;
+                }
+                return;
+            }
+        }
+        self.escalate(reactor, index, generation, rung, why);
+    }
+
+    /// Ends all workers and waits until each exit is confirmed. Idempotent.
+    pub(crate) fn dismiss(self: &Arc<Self>) {
+        self.lock().leaving = true;
+        self.board.shut_down();
+        let mut rung = Rung::Terminate;
+        let mut patience = TERM_GRACE;
+        loop {
+            let deadline = Instant::now() + patience;
+            if self.wait_absent(deadline) {
+                self.settle();
+                return;
+            }
+            if rung == Rung::Unkillable {
+                tracing::error!("a worker does not die; its memory stays mapped until it does");
+                return;
+            }
+            self.kill_all(rung);
+            (rung, patience) = (Rung::Unkillable, TERM_GRACE + UNKILLABLE_AFTER + SLICE);
+        }
+    }
+
+    /// After this the service thread has let go of the crew, so that the session ends with its last owner and not a moment
+    /// after `main` has returned; and what the workers printed has been passed on, if somebody reads it.
+    fn settle(&self) {
+        Service::global().call(|_| ());
+        self.outlet.drain();
+    }
+
+    fn wait_absent(&self, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        while state.members.iter().any(|m| m.pidfd.is_some()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Begins to kill every worker that is there.
+    pub(crate) fn kill_all(self: &Arc<Self>, rung: Rung) {
+        let present: Vec<(usize, u16)> = {
+            let state = self.lock();
+            let members = state.members.iter().enumerate();
+            members.filter(|(_, m)| m.pidfd.is_some()).map(|(index, m)| (index, m.slot.generation)).collect()
+        };
+        self.kill(&present, rung, &What::Killed { signal: signal::TERM, likely_out_of_memory: false });
+    }
+
+    /// Begins to kill these workers.
+    pub(crate) fn kill(self: &Arc<Self>, whom: &[(usize, u16)], rung: Rung, why: &What) {
+        Service::global().call(|reactor| {
+            for (index, generation) in whom {
+                self.escalate(reactor, *index, *generation, rung, why.clone());
+            }
+        });
+    }
+}
