@@ -206,11 +206,7 @@ impl<'a> Barrier<'a> {
         }
         self.arrive(party.slot(), epoch_after(seen))?; // B2
         if self.all_arrived(seen) {
-            // B3
-            if self.decide(seen, epoch_after(seen) << STATE_BITS) {
-                return Ok(true);
-            }
-            return self.outcome(seen, table);
+            return if self.complete(table, seen) { Ok(true) } else { self.outcome(seen, table) };
         }
         let moved = || self.head.phase.load(Ordering::Acquire) != seen;
         if park::spin(moved) {
@@ -234,13 +230,12 @@ impl<'a> Barrier<'a> {
                 return self.outcome(seen, table);
             }
             if self.all_arrived(seen) {
-                // B5: who came last was killed before it could say so.
-                if self.decide(seen, epoch_after(seen) << STATE_BITS) {
+                // B5: who came last was stopped, or killed, before it could say so.
+                if self.complete(table, seen) {
                     return Ok(true);
                 }
             } else if let Some(dead) = self.first_dead(table) {
-                self.blame(table, dead); // B6
-                self.decide(seen, seen | BROKEN);
+                self.break_for(table, seen, dead); // B6
             } else if now_ns() >= deadline_ns {
                 self.decide(seen, seen | GIVEN_UP);
             } else {
@@ -249,6 +244,25 @@ impl<'a> Barrier<'a> {
                 wait_any_until(&words, park::slice_end(deadline_ns)); // B4
             }
         }
+    }
+
+    /// B3: all have come. True for the one who lets them pass; nobody passes beside a party that is known to be dead, even
+    /// if it had come before it died.
+    fn complete(&self, table: &SlotTable, seen: u32) -> bool {
+        match self.first_dead(table) {
+            None => self.decide(seen, epoch_after(seen) << STATE_BITS),
+            Some(dead) => {
+                self.break_for(table, seen, dead);
+                false
+            }
+        }
+    }
+
+    /// B6: a party is dead.
+    #[cold]
+    fn break_for(&self, table: &SlotTable, seen: u32, dead: SlotId) {
+        self.blame(table, dead);
+        self.decide(seen, seen | BROKEN);
     }
 
     /// Closes the barrier: all who wait and all who come get [`BarrierError::Aborted`], until [`Barrier::reset`]. A
