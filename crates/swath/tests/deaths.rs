@@ -311,3 +311,69 @@ fn nothing_is_left_behind() {
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
+
+/// A frozen process of cgroup version 1 does not die of SIGKILL until it is thawed: what a dead network disk does too.
+#[test]
+fn who_cannot_be_killed_taints_what_it_could_write() {
+    let Some(freezer) = Freezer::new() else {
+        eprintln!("skipped: who_cannot_be_killed_taints_what_it_could_write needs a cgroup v1 freezer");
+        return;
+    };
+    let pool = pool(1);
+    let mut a = SharedArray::<u32, _>::zeros(1).expect("room");
+    let folder = tempfile::tempdir().expect("a folder");
+    let sign = folder.path().join("sign");
+    freezer.take(pool.pids()[0]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| freezer.freeze_once_there(&sign));
+        let phase = pool.phase(&mut a).args(&sign).deadline(Duration::from_millis(300));
+        let error = phase.for_each(|ctx, mut a| {
+            std::fs::write(ctx.args(), "in a chunk").expect("may write into a folder of ours");
+            while std::hint::black_box(true) {
+                a += 1;
+            }
+        });
+        assert_eq!(error.expect_err("it never ends").kind(), ErrorKind::Deadline);
+    });
+    let taint = a.tainted().expect("the array says that somebody may still write");
+    assert!(taint.to_string().contains("SIGKILL"), "{taint}");
+    assert!(a.try_view().is_err());
+    let error = pool.phase(&a).for_each(|_, _| ()).expect_err("no phase over a tainted array");
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    drop(freezer); // thawed, the worker dies at once, and the pool can end
+}
+
+/// A cgroup of our own in the version 1 freezer; thawed and removed when dropped.
+struct Freezer(std::path::PathBuf);
+
+impl Freezer {
+    fn new() -> Option<Freezer> {
+        let path =
+            std::path::PathBuf::from(format!("/sys/fs/cgroup/freezer/swath-test-{}", process::getpid()));
+        std::fs::create_dir(&path).ok()?;
+        let freezer = Freezer(path);
+        freezer.0.join("freezer.state").exists().then_some(freezer)
+    }
+
+    fn take(&self, pid: u32) {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("may move our own child");
+    }
+
+    /// Freezes once the kernel has given its sign, so that the worker has a chunk in hand.
+    fn freeze_once_there(&self, sign: &std::path::Path) {
+        while !sign.exists() {
+            std::thread::yield_now();
+        }
+        std::fs::write(self.0.join("freezer.state"), "FROZEN").expect("may freeze");
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
+        // Its last process may take a moment to be gone.
+        while self.0.exists() && std::fs::remove_dir(&self.0).is_err() {
+            std::thread::yield_now();
+        }
+    }
+}
