@@ -54,13 +54,7 @@ fn triad(pool: &Pool, threads: &rayon::ThreadPool, n: usize) -> Result<()> {
         arrays::digest(&theirs),
         "equal work"
     );
-    let gb = (n * 24) as f64 / 1e9;
-    println!(
-        "triad, warm           swath {:6.1} GB/s   rayon {:6.1} GB/s   {:.2} of rayon   (goal ≥ 0.95)",
-        gb / ours.median(),
-        gb / rayon.median(),
-        rayon.median() / ours.median()
-    );
+    throughput("triad, warm    ", n * 24, &ours, &rayon, "≥ 0.95");
     Ok(())
 }
 
@@ -86,14 +80,19 @@ fn update(pool: &Pool, threads: &rayon::ThreadPool, n: usize) -> Result<()> {
         arrays::digest(&theirs),
         "equal work"
     );
-    let gb = (n * 16) as f64 / 1e9;
+    throughput("update in place", n * 16, &ours, &rayon, "≥ 0.60; ours survives a kill");
+    Ok(())
+}
+
+/// One line: bytes moved per second by both, and how much of rayon's throughput is ours.
+fn throughput(what: &str, bytes: usize, ours: &timing::Times, rayon: &timing::Times, goal: &str) {
+    let gb = bytes as f64 / 1e9;
     println!(
-        "update in place       swath {:6.1} GB/s   rayon {:6.1} GB/s   {:.2} of rayon   (goal ≥ 0.60; ours survives a kill)",
+        "{what}       swath {:6.1} GB/s   rayon {:6.1} GB/s   {:.2} of rayon   (goal {goal})",
         gb / ours.median(),
         gb / rayon.median(),
         rayon.median() / ours.median()
     );
-    Ok(())
 }
 
 /// The cost of a phase as such: one empty chunk per worker, against a broadcast that reaches every thread.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -215,17 +215,6 @@ pub fn kill_group(pid: u32, signal: i32) -> io::Result<()> {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(rustix::process::kill_process_group(pid_of(pid)?, signal_of(signal)?)?)
-}
-
-/// Closes every descriptor from `first` on. Nobody in this process may own one of them: for freshly started programs.
-///
-/// # Safety
-///
-/// 1. No object of this process (a `File`, an `OwnedFd`, a library's handle) owns a descriptor ≥ `first`.
-pub unsafe fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: close_range touches no memory; that no owner is robbed is the caller's precondition 1.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, 0) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Blocks every signal in the calling thread until the value is dropped.

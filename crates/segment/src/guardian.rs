@@ -95,15 +95,13 @@ fn coordinator(header: &HeaderImage) -> Option<OwnedFd> {
     }
 }
 
-/// N2: nothing of the host program's is kept: descriptors, working directory, signals.
+/// N2: nothing of the host program's is kept: working directory, signals; descriptors were closed when it was started.
 fn prepare() {
     process::set_comm(GUARDIAN_ARGV0);
     for signal in IGNORED {
         process::ignore_signal(signal);
     }
     process::raise_open_files();
-    // SAFETY: the process has just started; what it opened itself is `CONTROL_FD` and below (`view` is closed).
-    let _ = unsafe { process::close_from(CONTROL_FD + 1) };
     let _ = std::env::set_current_dir("/");
 }
 

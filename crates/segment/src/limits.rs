@@ -36,9 +36,6 @@ pub const GUARDIAN_BACKOFF_MAX_MS: u64 = 1000;
 /// How long the end of a session waits for the guardian it has killed.
 pub const GUARDIAN_END_MS: u64 = 1000;
 
-/// A process that SIGKILL has not ended after this time is unkillable: what it could write is tainted.
-pub const UNKILLABLE_AFTER_MS: u64 = 5000;
-
 /// Longest header of a `.npy` segment that `list` reads.
 pub const NPY_HEADER_MAX: usize = 4096;
 

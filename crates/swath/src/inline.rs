@@ -71,14 +71,8 @@ impl Inline {
         let mut progress = plan.settings.progress.take();
         let descriptor = memory.describe(&plan, false)?;
         self.prepare(memory, &plan)?;
-        // SAFETY: the ledger lives in `memory`, the operands are borrowed by the plan; both outlive this call.
-        let mut recovery = unsafe {
-            Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, run::bound_of(&plan.operands))
-        };
-        recovery.retries = plan.settings.retries;
-        recovery.retry_if = plan.settings.retry_if;
-        recovery.team = plan.team.is_some();
-        recovery.ledger().open();
+        // SAFETY: `memory` and the plan outlive this call, and the recovery does not.
+        let mut recovery = unsafe { run::open(memory, &plan, descriptor.epoch) };
         let board = self.hand.board;
         let epoch = descriptor.epoch;
         run::publish(&board, descriptor, plan.geometry.chunks(), plan.team.is_some());
@@ -103,7 +97,7 @@ impl Inline {
 
     /// Undo slot, and where everything is mapped.
     fn prepare(&mut self, memory: &Memory, plan: &Plan<'_>) -> Result<()> {
-        let bytes = if run::needs_undo(plan) { run::undo_bytes(plan) } else { 0 };
+        let bytes = run::undo_bytes(plan);
         if bytes > 0 && self.undo.as_ref().is_none_or(|slot| slot.len() < bytes) {
             self.undo = None;
             self.undo = Some(Segment::options().unnamed("undo").create(bytes.next_multiple_of(4096))?);

@@ -21,7 +21,8 @@ use crate::watch::Watch;
 pub(crate) use fence::End;
 use fence::Fence;
 pub(crate) use memory::Memory;
-pub(crate) use plan::{Plan, bound_of, check, needs_undo, share, undo_bytes};
+use plan::bound_of;
+pub(crate) use plan::{Plan, check, share, undo_bytes};
 pub(crate) use verdict::{conclude, report};
 
 /// Runs `plan` on `crew`; `finish` takes the values while nothing of the phase has been reused.
@@ -38,17 +39,9 @@ pub(crate) fn run<T>(
     let chunks = plan.geometry.chunks();
     {
         let mut state = crew.lock();
-        crew.prepare_undo(&mut state, if needs_undo(&plan) { undo_bytes(&plan) } else { 0 })?;
-        // SAFETY: the ledger has a word per chunk and lives in `memory`, the operands are borrowed by the plan; the fence
-        // below takes the recovery out before either can go.
-        let mut recovery = unsafe {
-            Recovery::new(memory.entries(), descriptor.epoch, plan.geometry, bound_of(&plan.operands))
-        };
-        recovery.retries = plan.settings.retries;
-        recovery.retry_if = plan.settings.retry_if;
-        recovery.team = plan.team.is_some();
-        recovery.ledger().open();
-        state.phase = Some(recovery);
+        crew.prepare_undo(&mut state, undo_bytes(&plan))?;
+        // SAFETY: the fence below takes the recovery out before `memory` or the plan can go.
+        state.phase = Some(unsafe { open(memory, &plan, descriptor.epoch) });
     }
     let fence = Fence { crew, plan: &plan, epoch: descriptor.epoch, over: false };
     let published = publish(&crew.board, descriptor, chunks, plan.team.is_some());
@@ -65,6 +58,21 @@ pub(crate) fn run<T>(
     conclude(&plan, end, &recovery, &report)?;
     let value = finish(&gather)?;
     Ok((value, report))
+}
+
+/// A new phase in the ledger (its step 1), and what is to be known for taking chunks back.
+///
+/// # Safety
+/// 1. The result is dropped before `memory`'s ledger is replaced and before the plan's operands are.
+pub(crate) unsafe fn open(memory: &Memory, plan: &Plan<'_>, epoch: u32) -> Recovery {
+    // SAFETY: `describe` gave the ledger a word per chunk; it and the borrowed operands outlive the result by 1.
+    let mut recovery =
+        unsafe { Recovery::new(memory.entries(), epoch, plan.geometry, bound_of(&plan.operands)) };
+    recovery.retries = plan.settings.retries;
+    recovery.retry_if = plan.settings.retry_if;
+    recovery.team = plan.team.is_some();
+    recovery.ledger().open();
+    recovery
 }
 
 /// What the pool wants of every phase.

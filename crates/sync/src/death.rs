@@ -35,36 +35,11 @@ impl fmt::Display for DeathCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code(), self.signal()) {
             (Some(code), _) => write!(f, "exit {code}"),
-            (None, Some(signal)) => match SIGNALS.iter().find(|(number, _)| *number == signal) {
-                Some((_, name)) => f.write_str(name),
-                None => write!(f, "signal {signal}"),
-            },
+            (None, Some(signal)) => f.write_str(&swath_platform::signal::name(signal)),
             (None, None) => f.write_str("cause not known yet"),
         }
     }
 }
-
-/// Linux's numbers, the same on x86-64 and aarch64, of the signals that end a process.
-const SIGNALS: &[(i32, &str)] = &[
-    (1, "SIGHUP"),
-    (2, "SIGINT"),
-    (3, "SIGQUIT"),
-    (4, "SIGILL"),
-    (5, "SIGTRAP"),
-    (6, "SIGABRT"),
-    (7, "SIGBUS"),
-    (8, "SIGFPE"),
-    (9, "SIGKILL"),
-    (10, "SIGUSR1"),
-    (11, "SIGSEGV"),
-    (12, "SIGUSR2"),
-    (13, "SIGPIPE"),
-    (14, "SIGALRM"),
-    (15, "SIGTERM"),
-    (24, "SIGXCPU"),
-    (25, "SIGXFSZ"),
-    (31, "SIGSYS"),
-];
 
 #[cfg(test)]
 mod tests {

@@ -33,12 +33,15 @@ impl Plan<'_> {
 }
 
 /// A team's arrays are never restored: no part of its work can be run again.
-pub(crate) fn needs_undo(plan: &Plan<'_>) -> bool {
+fn needs_undo(plan: &Plan<'_>) -> bool {
     plan.team.is_none() && bound_of(&plan.operands).iter().any(Bound::is_updated)
 }
 
-/// Bytes of undo slot per worker.
+/// Bytes of undo slot per worker; 0 when nothing is undone.
 pub(crate) fn undo_bytes(plan: &Plan<'_>) -> usize {
+    if !needs_undo(plan) {
+        return 0;
+    }
     let bound = bound_of(&plan.operands);
     undo::bytes(bound.iter().filter(|b| b.is_updated()).map(|b| &b.array), plan.geometry.rows_per_chunk())
 }

@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/src/slots.rs", "the slot table is found in memory that the caller names"),
     ("crates/segment/src/backing.rs", "a mapping may be sent to other threads"),
     ("crates/segment/src/control.rs", "the control segment is mapped at one address for life"),
-    ("crates/segment/src/guardian.rs", "takes over the descriptor it was started with, closes all others"),
+    ("crates/segment/src/guardian.rs", "takes over the descriptor it was started with"),
     ("crates/segment/src/service.rs", "a job that borrows, run while its caller waits"),
     ("crates/array/src/backing.rs", "writes the header before anybody can attach"),
     ("crates/array/src/foreign.rs", "views of memory that another program may write"),
