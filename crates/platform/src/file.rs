@@ -147,18 +147,21 @@ pub fn is_memory(fd: &impl AsFd) -> io::Result<bool> {
     Ok(kind == TMPFS || kind == HUGETLBFS)
 }
 
-fn whole_file(kind: libc::c_int) -> libc::flock {
+/// Where [`ofd_try_lock`]'s range ends and the bytes of [`ofd_try_lock_byte`] begin: beyond any file's end.
+const BYTES_FROM: i64 = 1 << 62;
+
+/// A lock on `len` bytes from `start`.
+fn range_lock(kind: libc::c_int, start: i64, len: i64) -> libc::flock {
     // SAFETY: `flock` is plain data, for which zero is valid; OFD locks demand l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = start;
+    lock.l_len = len;
     lock
 }
 
-/// Takes the exclusive lock of this open file description, without waiting; false when another one holds it. It is
-/// released when the last duplicate of the descriptor is closed, in whatever process.
-pub fn ofd_try_lock(fd: &impl AsFd) -> io::Result<bool> {
-    let lock = whole_file(libc::F_WRLCK);
+fn try_lock(fd: &impl AsFd, lock: libc::flock) -> io::Result<bool> {
     // SAFETY: the descriptor is borrowed for the call; the structure is a live local that the kernel only reads.
     let done = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) };
     if done == 0 {
@@ -171,12 +174,31 @@ pub fn ofd_try_lock(fd: &impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Whether *another* open file description holds a lock; works on a read-only descriptor.
-pub fn ofd_is_locked(fd: &impl AsFd) -> io::Result<bool> {
-    let mut lock = whole_file(libc::F_WRLCK);
+fn is_locked(fd: &impl AsFd, mut lock: libc::flock) -> io::Result<bool> {
     // SAFETY: the descriptor is borrowed for the call; the structure is a live local that the kernel fills.
     let done = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
     if done == 0 { Ok(i32::from(lock.l_type) != libc::F_UNLCK) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the exclusive lock of this open file description, without waiting; false when another one holds it. It is
+/// released when the last duplicate of the descriptor is closed, in whatever process.
+pub fn ofd_try_lock(fd: &impl AsFd) -> io::Result<bool> {
+    try_lock(fd, range_lock(libc::F_WRLCK, 0, BYTES_FROM))
+}
+
+/// Whether *another* open file description holds a lock; works on a read-only descriptor.
+pub fn ofd_is_locked(fd: &impl AsFd) -> io::Result<bool> {
+    is_locked(fd, range_lock(libc::F_WRLCK, 0, BYTES_FROM))
+}
+
+/// As [`ofd_try_lock`], one of as many locks as wanted: they are in nobody's way but that of the same `number`.
+pub fn ofd_try_lock_byte(fd: &impl AsFd, number: u32) -> io::Result<bool> {
+    try_lock(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
+}
+
+/// Whether *another* open file description holds that lock.
+pub fn ofd_byte_is_locked(fd: &impl AsFd, number: u32) -> io::Result<bool> {
+    is_locked(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
 }
 
 /// Room on the mount that `path` lies on.
@@ -358,6 +380,10 @@ mod tests {
         assert!(!ofd_try_lock(&second).unwrap(), "held by the duplicate");
         drop(duplicate);
         assert!(ofd_try_lock(&second).unwrap());
+        let third = reopen(&second, true).unwrap();
+        assert!(ofd_try_lock_byte(&third, 7).unwrap(), "beside the lock of the file");
+        assert!(ofd_byte_is_locked(&second, 7).unwrap() && !ofd_byte_is_locked(&second, 8).unwrap());
+        assert!(!ofd_try_lock_byte(&second, 7).unwrap() && ofd_try_lock_byte(&second, 8).unwrap());
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cpu;
 pub mod exe;
 pub mod file;
+pub mod fork;
 pub mod futex;
 pub mod life;
 pub mod memory;

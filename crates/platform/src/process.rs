@@ -181,6 +181,25 @@ fn parse_flags(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(&text[end + 1..]).ok()?.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
+/// Whether the process that had this pid and began at `start_ticks` (0: not known) has exited, all its threads with it.
+/// `None`: this system does not tell (no pidfd, no `/proc`).
+pub fn has_exited(pid: u32, start_ticks: u64) -> Option<bool> {
+    let pidfd = match pidfd_open(pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Some(true),
+        Err(_) => return None,
+    };
+    if start_ticks != 0 {
+        match stat(pid) {
+            Ok(stat) if stat.start_ticks != start_ticks => return Some(true), // the pid is somebody else's by now
+            Ok(_) => {}
+            Err(_) if exited(&pidfd) => return Some(true),
+            Err(_) => return None,
+        }
+    }
+    Some(exited(&pidfd))
+}
+
 /// The pids of all processes that `/proc` shows.
 pub fn all_pids() -> io::Result<Vec<u32>> {
     let entries = fs::read_dir("/proc")?;

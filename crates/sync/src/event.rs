@@ -27,6 +27,9 @@ pub struct Event {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Event>() == 8 && align_of::<Event>() == 4);
 
+#[cfg(not(loom))]
+crate::place::in_place!(impl [] Event, "event", (0, 1));
+
 impl Event {
     /// A clear event.
     pub fn new() -> Self {

@@ -37,14 +37,20 @@ pub mod atomics;
 #[cfg(not(loom))]
 mod atomics;
 mod barrier;
+mod deadline;
 mod death;
 mod event;
 mod mutex;
 mod owner;
 mod park;
 mod party;
+#[cfg(not(loom))]
+mod place;
 pub mod slots;
+mod waiting;
 mod waits;
+#[cfg(not(loom))]
+mod witness;
 
 #[cfg(loom)]
 pub use barrier::OwnedBarrier;
@@ -55,4 +61,8 @@ pub use mutex::{LockError, Locked, Mutex, MutexGuard, PoisonedBy, RecoveredGuard
 pub use owner::{Holder, THREADS_PER_SLOT_MAX};
 pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
-pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable};
+#[cfg(not(loom))]
+pub use place::{InPlace, Plan};
+pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
+#[cfg(not(loom))]
+pub use witness::{LockProbe, register_lock_probe};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use swath_platform::life::OWNER_DIED;
 
 use crate::atomics::{AtomicU32, Ordering, UnsafeCell, Wait, now_ns, wait_any_until, wake, wake_all};
+use crate::deadline::Deadline;
 use crate::owner::{Holder, OWNER_MASK, Owner};
 use crate::park;
 use crate::party::Party;
@@ -52,6 +53,9 @@ const _: () = {
     assert!(offset_of!(Mutex<u64>, word) == 0 && offset_of!(Mutex<u64>, poison) == 4);
     assert!(offset_of!(Mutex<u64>, poison_pid) == 8 && offset_of!(Mutex<u64>, value) == 16);
 };
+
+#[cfg(not(loom))]
+crate::place::in_place!(impl [T: bytemuck::Pod] Mutex<T>, "mutex", (size_of::<T>(), align_of::<T>()));
 
 // SAFETY: a mutex hands its value to one thread at a time, so sharing it sends the value.
 unsafe impl<T: Send> Sync for Mutex<T> {}
@@ -214,6 +218,9 @@ impl<T> Mutex<T> {
             let now = now_ns();
             let held_for = seen.held_for(word, now);
             if now >= deadline_ns {
+                if table.learns_of_death(owner) {
+                    continue; // M3
+                }
                 return Err(LockError::TimedOut { holder: table.holder(owner), held_for });
             }
             if word & WAITERS == 0 {
@@ -228,8 +235,11 @@ impl<T> Mutex<T> {
             waiters = WAITERS;
             seen.slept(ended);
             word = self.word.load(Ordering::Relaxed);
-            // M6: a whole slice, and still the same holder: perhaps we wait for each other.
+            // M6: a whole slice, and still the same holder: perhaps it is dead, perhaps we wait for each other.
             let long = ended == Wait::TimedOut && Owner::of_word(word) == Some(owner);
+            if long && table.learns_of_death(owner) {
+                continue; // M3
+            }
             if let Some(parties) = long.then(|| watch.look(party, owner)).flatten() {
                 return Err(LockError::Deadlock { parties });
             }
@@ -323,25 +333,6 @@ impl Seen {
     fn slept(&mut self, ended: Wait) {
         if ended == Wait::Woken {
             self.owner = 0;
-        }
-    }
-}
-
-#[derive(Copy, Clone)]
-enum Deadline {
-    Never,
-    Now,
-    In(Duration),
-    At(Instant),
-}
-
-impl Deadline {
-    fn on_the_clock(self) -> u64 {
-        match self {
-            Self::Never => u64::MAX,
-            Self::Now => 0,
-            Self::In(timeout) => park::after(timeout),
-            Self::At(moment) => park::after(moment.saturating_duration_since(Instant::now())),
         }
     }
 }

@@ -74,6 +74,8 @@ mod identity {
     use std::ptr;
     use std::sync::atomic::{AtomicPtr, AtomicU64};
 
+    use swath_platform::fork;
+
     use super::*;
     use crate::atomics::Ordering;
     use crate::owner::THREADS_PER_SLOT_MAX;
@@ -82,7 +84,7 @@ mod identity {
     static IDENTITY: AtomicU64 = AtomicU64::new(0);
     static TABLE: AtomicPtr<SlotTable> = AtomicPtr::new(ptr::null_mut());
 
-    /// This thread's number, given back when the thread ends.
+    /// This thread's number in one table, given back when the thread ends.
     struct Member {
         table: &'static SlotTable,
         id: SlotId,
@@ -91,7 +93,8 @@ mod identity {
     }
 
     thread_local! {
-        static MEMBER: Cell<Option<Member>> = const { Cell::new(None) };
+        /// One for each table, the one asked for last at the end.
+        static MEMBERS: Cell<Vec<Member>> = const { Cell::new(Vec::new()) };
     }
 
     impl Party {
@@ -99,6 +102,7 @@ mod identity {
         /// the child of a fork, which starts with its parent's and must not use it).
         pub fn install(table: &'static SlotTable, id: SlotId) {
             IDENTITY.store(0, Ordering::SeqCst);
+            fork::mark_own();
             TABLE.store(ptr::from_ref(table).cast_mut(), Ordering::SeqCst);
             let packed =
                 u64::from(process::id()) << 32 | u64::from(id.generation) << 16 | u64::from(id.index);
@@ -106,20 +110,25 @@ mod identity {
         }
 
         /// The calling thread as a party; takes a thread number on the first call. Keep the result for a stretch of
-        /// work rather than asking per operation: it makes a system call.
+        /// work rather than asking per operation.
         pub fn current() -> Result<Self, NoParty> {
             let packed = IDENTITY.load(Ordering::SeqCst);
             let table = TABLE.load(Ordering::SeqCst);
             if packed == 0 || table.is_null() || IDENTITY.load(Ordering::SeqCst) != packed {
                 return Err(NoParty::NotInstalled);
             }
-            let parent = (packed >> 32) as u32;
-            if parent != process::id() {
-                return Err(NoParty::Forked { parent });
-            }
             let id = SlotId { index: packed as u16, generation: (packed >> 16) as u16 };
             // SAFETY: `install` stored it from a `&'static SlotTable`.
             let table = unsafe { &*table };
+            Self::of(table, id, (packed >> 32) as u32)
+        }
+
+        /// The calling thread as a party of a table that is not the process's own: `pid` is the process that entered it
+        /// as `id`, this one unless it was forked since.
+        pub fn of(table: &'static SlotTable, id: SlotId, pid: u32) -> Result<Self, NoParty> {
+            if !fork::is_own(pid) {
+                return Err(NoParty::Forked { parent: pid });
+            }
             let thread = join(table, id)?;
             Ok(Self { table, owner: Owner::new(id, thread), _here: PhantomData })
         }
@@ -127,20 +136,29 @@ mod identity {
 
     /// The calling thread's number in this slot, taken now if it has none yet.
     pub(crate) fn join(table: &'static SlotTable, id: SlotId) -> Result<u8, NoParty> {
-        let pid = process::id();
-        MEMBER.with(|cell| {
-            let member = match cell.take() {
-                Some(old) if ptr::eq(old.table, table) && old.id == id && old.pid == pid => old,
-                other => {
-                    drop(other);
-                    let thread = take_number(table, id).ok_or(NoParty::TooManyThreads)?;
-                    Member { table, id, pid, thread }
-                }
-            };
-            let thread = member.thread;
-            cell.set(Some(member));
-            Ok(thread)
+        MEMBERS.with(|cell| {
+            let mut members = cell.take();
+            let thread = find_or_take(&mut members, table, id);
+            cell.set(members);
+            thread
         })
+    }
+
+    fn find_or_take(members: &mut Vec<Member>, table: &'static SlotTable, id: SlotId) -> Result<u8, NoParty> {
+        if let Some(at) = members.iter().rposition(|member| ptr::eq(member.table, table)) {
+            let member = &members[at];
+            if member.id == id && fork::is_own(member.pid) {
+                let thread = member.thread;
+                let last = members.len() - 1;
+                members.swap(at, last);
+                return Ok(thread);
+            }
+            members.remove(at); // of an earlier incarnation, or of the process that we were forked from
+        }
+        let thread = take_number(table, id).ok_or(NoParty::TooManyThreads)?;
+        fork::mark_own();
+        members.push(Member { table, id, pid: process::id(), thread });
+        Ok(thread)
     }
 
     fn take_number(table: &SlotTable, id: SlotId) -> Option<u8> {
@@ -156,7 +174,7 @@ mod identity {
     impl Drop for Member {
         /// Gives the number back, unless this is a forked copy or the slot has another tenant by now.
         fn drop(&mut self) {
-            if self.pid == process::id() && self.table.state(self.id.index).1 == self.id.generation {
+            if fork::is_own(self.pid) && self.table.state(self.id.index).1 == self.id.generation {
                 let thread = usize::from(self.thread);
                 let word = &self.table.threads(self.id.index)[thread / 32];
                 word.fetch_and(!(1 << (thread % 32)), Ordering::AcqRel);

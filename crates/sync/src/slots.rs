@@ -7,12 +7,14 @@
 use std::mem::offset_of;
 
 use swath_platform::life::{self, OWNER_DIED};
+#[cfg(not(loom))]
+use swath_platform::process;
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, wake_all};
 use crate::death::DeathCause;
 use crate::owner::{Holder, Owner};
 #[cfg(not(loom))]
-use crate::party;
+use crate::{party, witness};
 
 /// How many parties a session has room for.
 pub const SLOTS_MAX: usize = if cfg!(loom) { 3 } else { 1024 };
@@ -80,6 +82,27 @@ pub enum Liveness {
     Gone,
 }
 
+/// Who finds out that a party is dead.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Witness {
+    /// The service thread of the coordinator that started it.
+    Service,
+    /// Whoever waits for it asks the kernel, by pidfd, else by the lock that it holds.
+    Pidfd,
+    /// As [`Self::Pidfd`] by the lock alone: its pid means nothing here.
+    Lock,
+}
+
+impl Witness {
+    fn of_word(word: u32) -> Self {
+        match word {
+            1 => Self::Pidfd,
+            2 => Self::Lock,
+            _ => Self::Service,
+        }
+    }
+}
+
 /// One party. Line by line: what peers read, what the party itself counts, its threads, its waits.
 #[repr(C, align(256))]
 pub struct Slot {
@@ -93,9 +116,10 @@ pub struct Slot {
     deaths: AtomicU32,
     start_ticks: AtomicU64,
     _line0: [AtomicU64; 4],
-    chunk: AtomicU64,
-    progress: AtomicU64,
-    _line1: [AtomicU64; 6],
+    /// Who tells of its death: see [`Witness`].
+    witness: AtomicU32,
+    _word1: AtomicU32,
+    _line1: [AtomicU64; 7],
     /// One bit per thread number in use.
     threads: [AtomicU32; 8],
     _line2: [AtomicU64; 4],
@@ -109,9 +133,8 @@ const _: () = {
         offset_of!(Slot, state) == 0 && offset_of!(Slot, life) == 4 && offset_of!(Slot, life_thread) == 8
     );
     assert!(offset_of!(Slot, cause) == 12 && offset_of!(Slot, pid) == 16 && offset_of!(Slot, deaths) == 20);
-    assert!(offset_of!(Slot, start_ticks) == 24 && offset_of!(Slot, chunk) == 64);
-    assert!(offset_of!(Slot, progress) == 72 && offset_of!(Slot, threads) == 128);
-    assert!(offset_of!(Slot, waits) == 192);
+    assert!(offset_of!(Slot, start_ticks) == 24 && offset_of!(Slot, witness) == 64);
+    assert!(offset_of!(Slot, threads) == 128 && offset_of!(Slot, waits) == 192);
 };
 
 /// All parties of a session.
@@ -224,6 +247,39 @@ impl SlotTable {
     #[cfg(loom)]
     fn arm(&'static self, _id: SlotId) {}
 
+    /// S2 for a party that nobody started: it reserves its own slot, and its peers look whether it lives.
+    pub fn started_by_itself(&self, id: SlotId, witness: Witness, start_ticks: u64) {
+        self.slot(id.index).witness.store(witness as u32, Ordering::Release);
+        self.started(id, std::process::id(), start_ticks);
+    }
+
+    /// Asks the kernel whether a party lives that has no service thread to watch it, and notes its death (S4). System
+    /// calls: for who has waited a slice for it, or is about to give up.
+    #[cfg(not(loom))]
+    pub fn ask(&self, id: SlotId) {
+        let slot = self.slot(id.index);
+        let witness = Witness::of_word(slot.witness.load(Ordering::Acquire));
+        if witness == Witness::Service || self.state(id.index) != (SlotState::Live, id.generation) {
+            return;
+        }
+        let (pid, ticks) = (self.pid(id.index), self.start_ticks(id.index));
+        let by_pid = if witness == Witness::Pidfd { process::has_exited(pid, ticks) } else { None };
+        if by_pid.or_else(|| witness::lock_is_free(self, id.index)) == Some(true) {
+            // Between the look and here the slot can only have gone on to a later generation, and then nothing is done.
+            self.mark_dead(id, DeathCause::UNKNOWN);
+        }
+    }
+
+    /// Models have no kernel to ask.
+    #[cfg(loom)]
+    pub fn ask(&self, _id: SlotId) {}
+
+    /// LIVE → FREE, by the party itself when it takes part no more and holds nothing.
+    pub fn leave(&self, id: SlotId) {
+        self.mark_dead(id, DeathCause::exit(0));
+        self.release(id);
+    }
+
     /// State and generation of a slot.
     pub fn state(&self, index: u16) -> (SlotState, u16) {
         SlotState::of_word(self.state_word(index).load(Ordering::Acquire))
@@ -247,16 +303,6 @@ impl SlotTable {
     /// The life word: `thread id | WAITERS` while its thread lives, then the kernel's death mark; 0 when unarmed.
     pub fn life_word(&self, index: u16) -> &AtomicU32 {
         &self.slot(index).life
-    }
-
-    /// A word for the party's present chunk, written by the party, read by whoever watches it.
-    pub fn chunk_word(&self, index: u16) -> &AtomicU64 {
-        &self.slot(index).chunk
-    }
-
-    /// A word that counts what the party has done, written by the party, read by whoever watches it.
-    pub fn progress_word(&self, index: u16) -> &AtomicU64 {
-        &self.slot(index).progress
     }
 
     /// What is known about a party at this moment. A death is never unsaid: once `Dead` or `Gone`, always so.
@@ -323,6 +369,13 @@ impl SlotTable {
         }
     }
 
+    /// Asks the kernel, where that is our task ([`Self::ask`]), and says whether the owner is dead.
+    #[cold]
+    pub(crate) fn learns_of_death(&self, owner: Owner) -> bool {
+        self.ask(owner.slot());
+        self.is_dead(owner)
+    }
+
     /// The life word and the value it has while this owner's thread lives, if the kernel watches that thread.
     pub(crate) fn watched_life(&self, owner: Owner) -> Option<(&AtomicU32, u32)> {
         let word = self.life_word(owner.slot().index);
@@ -368,8 +421,8 @@ impl Slot {
             deaths: word(0),
             start_ticks: long(0),
             _line0: std::array::from_fn(long),
-            chunk: long(0),
-            progress: long(0),
+            witness: word(0),
+            _word1: word(0),
             _line1: std::array::from_fn(long),
             threads: std::array::from_fn(word),
             _line2: std::array::from_fn(long),
@@ -379,10 +432,11 @@ impl Slot {
 
     /// Clears what the former tenant left. The new generation's name is known to nobody yet.
     fn reset(&self) {
-        for word in [&self.life, &self.life_thread, &self.cause, &self.pid].into_iter().chain(&self.threads) {
+        let words = [&self.life, &self.life_thread, &self.cause, &self.pid, &self.witness];
+        for word in words.into_iter().chain(&self.threads) {
             word.store(0, Ordering::Relaxed);
         }
-        for long in [&self.start_ticks, &self.chunk, &self.progress].into_iter().chain(&self.waits) {
+        for long in [&self.start_ticks].into_iter().chain(&self.waits) {
             long.store(0, Ordering::Relaxed);
         }
     }

@@ -30,10 +30,6 @@ fn words_are_where_and_what_the_documents_say() {
     assert_eq!(bytes(slot(5), 0..4), [0b110, 0, 0, 0]);
     assert_eq!(bytes(slot(5), 16..20), [3, 2, 1, 0]);
     assert_eq!(bytes(slot(5), 24..32), [0x0D, 0x0C, 0x0B, 0x0A, 0, 0, 0, 0]);
-    table.chunk_word(5).store(0x11, std::sync::atomic::Ordering::Relaxed);
-    table.progress_word(5).store(0x22, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!((bytes(slot(5), 64..65), bytes(slot(5), 72..73)), (vec![0x11], vec![0x22]));
-
     Party::install(table, id);
     let me = Party::current().unwrap();
     assert_eq!(bytes(slot(5), 128..132), [1, 0, 0, 0]);
