@@ -1,12 +1,13 @@
-//! Kills a coordinator before and after each of its system calls, from its first to its last, by ptrace.
+//! Kills a coordinator before and after each of its system calls, from its first to its last.
 
-use std::collections::HashSet;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+mod calls;
+
+use std::process::Command;
 
 use swath_segment::{Segment, admin, set_initialised};
 
-use crate::stage::{PROMISE, eventually, exists, is_private, shm_names};
+use crate::stage::{PROMISE, eventually, is_private, shm_names};
+use calls::{End, follow, opened};
 
 /// The scenario: a session from its beginning to its end, with one segment of each kind.
 pub(crate) fn traced(_: &[String]) {
@@ -16,14 +17,6 @@ pub(crate) fn traced(_: &[String]) {
     let unnamed = Segment::options().unnamed("scratch").create(5000).unwrap();
     drop(named);
     drop(unnamed);
-}
-
-/// The outcome of one run.
-enum Run {
-    /// Killed at the stop that was asked for.
-    Killed,
-    /// It ended before.
-    Finished,
 }
 
 pub(crate) fn killed_at_every_system_call() {
@@ -37,7 +30,7 @@ pub(crate) fn killed_at_every_system_call() {
     let mut stop = stops_before_the_session();
     let first = stop;
     let mut reclaimed: u32 = 0;
-    while let Run::Killed = run(Some(stop)) {
+    while run(|_, count| stop != count) == End::Killed {
         reclaimed += u32::from(tidied(stop));
         stop += 1;
     }
@@ -64,10 +57,10 @@ fn tidied(stop: u32) -> bool {
 
 fn stops_before_the_session() -> u32 {
     let mut before = 0;
-    trace(|_, tracee, count| {
+    run(|tracee, count| {
         before = count;
         // Opens of /dev/shm begin with the reclaim of dead sessions.
-        !opens_shm(tracee)
+        !opened(tracee).is_some_and(|path| path.starts_with("/dev/shm"))
     });
     assert!(eventually(PROMISE, || {
         let _ = admin::clean(false);
@@ -76,85 +69,11 @@ fn stops_before_the_session() -> u32 {
     before.saturating_sub(2)
 }
 
-fn opens_shm(tracee: libc::pid_t) -> bool {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{tracee}/syscall")) else { return false };
-    let mut fields = text.split(' ');
-    let is_open = fields.next() == Some(&libc::SYS_openat.to_string());
-    let path = fields.nth(1).and_then(|field| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok());
-    is_open && path.is_some_and(|address| read_text(tracee, address).starts_with("/dev/shm"))
-}
-
-fn read_text(tracee: libc::pid_t, address: u64) -> String {
-    use std::os::unix::fs::FileExt;
-    let mut bytes = [0; 16];
-    let memory = std::fs::File::open(format!("/proc/{tracee}/mem")).unwrap();
-    let count = memory.read_at(&mut bytes, address).unwrap_or(0);
-    String::from_utf8_lossy(&bytes[..count]).into_owned()
-}
-
-fn run(kill_at: Option<u32>) -> Run {
-    trace(|_, _, count| kill_at != Some(count))
-}
-
-/// Runs the scenario under ptrace. `go_on(thread, stop)` is asked at each entry into and exit from a system call of any
-/// of its threads; `false` kills it there.
-#[expect(clippy::zombie_processes, reason = "reaped by `wait`, as its threads are")]
-fn trace(mut go_on: impl FnMut(&HashSet<libc::pid_t>, libc::pid_t, u32) -> bool) -> Run {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["scenario", "traced"]).stdin(Stdio::null()).stdout(Stdio::null());
-    // SAFETY: between fork and exec only one bare system call is made.
-    unsafe { command.pre_exec(|| ptrace(libc::PTRACE_TRACEME, 0, 0)) };
-    let child = command.spawn().unwrap();
-    let main = child.id() as libc::pid_t;
-    assert_eq!(wait(main), Some((main, libc::SIGTRAP)), "stopped by its exec");
-    let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
-    ptrace(libc::PTRACE_SETOPTIONS, main, options).unwrap();
-    ptrace(libc::PTRACE_SYSCALL, main, 0).unwrap();
-    let mut threads = HashSet::from([main]);
-    let (mut count, mut killed) = (0, false);
-    while !threads.is_empty() {
-        let Some((thread, signal)) = wait(-1) else { break };
-        if signal == 0 {
-            threads.remove(&thread);
-            continue;
-        }
-        threads.insert(thread);
-        let is_call = signal == libc::SIGTRAP | 0x80;
-        if is_call && !killed {
-            count += 1;
-            if !go_on(&threads, thread, count) {
-                killed = true;
-                swath_platform::process::pidfd_signal(
-                    &swath_platform::process::pidfd_open(main as u32).unwrap(),
-                    libc::SIGKILL,
-                )
-                .unwrap();
-                continue;
-            }
-        }
-        // A new thread's first stop and ptrace's own events are not to be delivered; real signals are.
-        let real = !is_call && signal != libc::SIGSTOP && signal & 0xff != libc::SIGTRAP;
-        let _ = ptrace(libc::PTRACE_SYSCALL, thread, if real { signal } else { 0 });
-    }
-    assert!(!exists(main as u32));
-    if killed { Run::Killed } else { Run::Finished }
-}
-
-fn ptrace(request: libc::c_uint, pid: libc::pid_t, data: libc::c_int) -> std::io::Result<()> {
-    // SAFETY: none of the requests used here writes to an address of ours; the data is a number.
-    let done =
-        unsafe { libc::ptrace(request, pid, std::ptr::null_mut::<libc::c_void>(), data as libc::c_long) };
-    if done == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// (thread, stop signal with events; 0 = it has ended); `None`: no child is left.
-fn wait(pid: libc::pid_t) -> Option<(libc::pid_t, libc::c_int)> {
-    let mut status = 0;
-    // SAFETY: `status` is a live local.
-    let thread = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
-    if thread == -1 {
-        return None;
-    }
-    let stopped = libc::WIFSTOPPED(status);
-    Some((thread, if stopped { status >> 8 } else { 0 }))
+/// Follows the scenario; `go_on(thread, stop)` is asked at every stop, counted from 1.
+fn run(mut go_on: impl FnMut(libc::pid_t, u32) -> bool) -> End {
+    let mut count = 0;
+    follow(Command::new(std::env::current_exe().unwrap()).args(["scenario", "traced"]), |thread| {
+        count += 1;
+        go_on(thread, count)
+    })
 }

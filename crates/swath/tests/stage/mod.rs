@@ -5,7 +5,7 @@
 //! with another parent too. After the test no process with the mark may be alive and no new name may lie in `/dev/shm`. Where
 //! the kernel allows it, the whole runs on a `/dev/shm` of its own.
 
-#![allow(dead_code, reason = "each test file uses a part of the stage")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of the stage")]
 
 mod actor;
 mod surroundings;
@@ -137,7 +137,8 @@ fn run_one(name: &str) -> Result<(), String> {
     Err(format!("{said}{}", wrong.join("\n")))
 }
 
-fn is_private() -> bool {
+/// Whether this process runs on a `/dev/shm` of its own.
+pub(crate) fn is_private() -> bool {
     std::env::var_os(PRIVATE).is_some()
 }
 

@@ -1,0 +1,132 @@
+//! A coordinator with a pool is killed at the stops of its system calls, while it starts up and while it shuts down: no
+//! process and no name of it is left.
+//!
+//! A sample by default; `SWATH_FULL=1` kills at every stop.
+
+#[path = "../../segment/tests/tracer/calls.rs"]
+mod calls;
+mod stage;
+
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use calls::{End, follow, opened};
+use stage::{PROMISE, Shm, eventually, is_full, marked};
+use swath::admin;
+use swath::prelude::*;
+use swath_platform::process;
+
+/// What the environment of every process of one coordinator has.
+const MARK: &str = "SWATH_CALLS";
+/// How many stops of a stretch the short form takes.
+const SAMPLE: usize = 40;
+
+fn main() -> ExitCode {
+    let tests: &[stage::Test] = stage::cast![
+        killed_at_the_system_calls_of_its_start,
+        killed_at_the_system_calls_of_its_shutdown,
+        killed_at_the_system_calls_between,
+    ];
+    stage::main(tests, stage::cast![coordinator])
+}
+
+/// The whole life of a coordinator. The paths do not exist: opening them tells the tracer where it is.
+fn coordinator(_: &[String]) {
+    passes("start");
+    let pool = Pool::builder().workers(2).build().expect("a pool");
+    let mut a = SharedArray::<u64, _>::zeros(64).expect("room");
+    passes("work");
+    pool.phase(&mut a).chunk(Chunk::Rows(8)).for_each(|_, mut a| a += 1).expect("a phase");
+    passes("end");
+    drop(a);
+    drop(pool);
+    passes("over");
+}
+
+fn passes(sign: &str) {
+    assert!(std::fs::File::open(format!("/dev/null/{sign}")).is_err());
+}
+
+fn killed_at_the_system_calls_of_its_start() {
+    killed_between("start", "work");
+}
+
+fn killed_at_the_system_calls_between() {
+    killed_between("work", "end");
+}
+
+fn killed_at_the_system_calls_of_its_shutdown() {
+    killed_between("end", "over");
+}
+
+fn killed_between(from: &str, to: &str) {
+    if !stage::is_private() {
+        println!("skipped: a /dev/shm of its own needs root and mount namespaces");
+        return;
+    }
+    let (_, stops) = run(from, to, usize::MAX);
+    nothing_is_left(from, stops);
+    assert!(stops > 20, "{stops} stops between {from} and {to}");
+    let stride = if is_full() { 1 } else { stops.div_ceil(SAMPLE) };
+    // The number of stops differs from run to run, as threads take turns differently: the last run is the one in which
+    // the stretch ended first.
+    let mut point = 0;
+    let (mut kills, mut reclaimed) = (0, 0);
+    loop {
+        let (end, passed) = run(from, to, point);
+        reclaimed += usize::from(nothing_is_left(from, point));
+        if end == End::Finished || passed < point {
+            break;
+        }
+        kills += 1;
+        point += stride;
+    }
+    println!("{from} to {to}: {kills} kills of {stops} stops, {reclaimed} times the cleaner had to come");
+    assert!(kills * stride >= stops / 2, "{kills} kills, one in {stride} of {stops} stops");
+}
+
+/// Follows a coordinator and kills it at the given stop after it passed `from`, or when it passes `to`. How it ended, and
+/// the stops that it made in between.
+fn run(from: &str, to: &str, point: usize) -> (End, usize) {
+    let mut command = Command::new(std::env::current_exe().expect("our own path"));
+    command.args(["role", "coordinator"]).env(MARK, mark(true));
+    let (mut between, mut passed) = (false, 0);
+    let end = follow(&mut command, |thread| {
+        let sign = opened(thread);
+        let is_at = |name: &str| sign.as_deref().is_some_and(|path| path == format!("/dev/null/{name}"));
+        if between && is_at(to) {
+            return false;
+        }
+        passed += usize::from(between);
+        between |= is_at(from);
+        !(between && passed == point)
+    });
+    (end, passed)
+}
+
+/// The mark of the coordinator under way; a new one for the `next`.
+fn mark(next: bool) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(u32::from(next), Ordering::Relaxed) + u32::from(next);
+    format!("{}-{count}", process::getpid())
+}
+
+/// Within the promised time processes and names are gone; whether a cleaner was needed, as it is when the coordinator
+/// dies before it has a guardian.
+fn nothing_is_left(from: &str, point: usize) -> bool {
+    let mut cleaned = false;
+    let processes = || marked(MARK, &mark(false));
+    let names = || Shm::names_with("swath-");
+    let gone = eventually(PROMISE, || {
+        // Twice: a process that is in the middle of `exec` has no environment for a moment.
+        if !processes().is_empty() || !processes().is_empty() {
+            return false;
+        }
+        if !names().is_empty() {
+            cleaned |= !admin::clean(false).expect("a clean").cleaned.is_empty();
+        }
+        names().is_empty()
+    });
+    assert!(gone, "killed {point} stops after `{from}`: processes {:?}, names {:?}", processes(), names());
+    cleaned
+}

@@ -1,0 +1,132 @@
+//! A worker of a real pool is stepped, instruction by instruction, from the end of its kernel on one chunk to the beginning of
+//! its kernel on the next, and killed on the way: commit, claim, copy aside, arm. The phase goes on with its
+//! successor, and the result is the serial one, bit for bit.
+//!
+//! At every instruction in a release build; a sample in a debug build, unless `SWATH_FULL=1` asks for all.
+#![cfg(target_arch = "x86_64")]
+
+#[allow(dead_code, reason = "the other test that uses it follows a program from call to call")]
+#[path = "../../segment/tests/tracer/calls.rs"]
+mod calls;
+
+use std::mem::offset_of;
+
+use calls::{ptrace, wait};
+use swath::prelude::*;
+use swath_platform::process;
+
+swath::worker_entry!();
+
+const ROWS: usize = 24;
+const ROWS_PER_CHUNK: usize = 8;
+/// How many kill points the short form takes.
+const SAMPLE: usize = 30;
+/// Fewer instructions than this are not sampled: a release build has some 400, a debug build 19,000.
+const FEW: usize = 1000;
+
+/// Stops the traced worker at the end of its first chunk and at the beginning of its second. Others run through: `args`
+/// is the process that is traced.
+fn kernel(ctx: &Ctx<u32>, mut rows: ArrayViewMut1<'_, f64>) {
+    let traced = process::getpid() == *ctx.args();
+    if traced && ctx.chunk() == 1 {
+        trap();
+    }
+    rows.mapv_inplace(next);
+    if traced && ctx.chunk() == 0 {
+        trap();
+    }
+}
+
+/// Another value whatever it was: a chunk that is run twice, or not at all, shows.
+fn next(value: f64) -> f64 {
+    value * 1.000_1 + 1.0
+}
+
+/// Tracer and tracee (children inherit it) on one processor: a step is a plain switch then, twice as fast.
+fn pin() {
+    // SAFETY: an all-zero set is empty, the number is below CPU_SETSIZE, the size is the set's.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+#[inline(never)]
+fn trap() {
+    // SAFETY: a breakpoint; who comes here is traced.
+    unsafe { std::arch::asm!("int3", options(nostack)) };
+}
+
+#[test]
+fn a_worker_killed_between_two_kernels_leaves_every_chunk_done_once() {
+    pin();
+    let pool = Pool::builder().workers(1).build().expect("a pool");
+    let mut a = SharedArray::from_shape_fn(ROWS, |i| i as f64).expect("room");
+    let mut serial: Vec<f64> = (0..ROWS).map(|i| i as f64).collect();
+    let mut play = |point| {
+        let (passed, retried) = phase_with_a_kill(&pool, &mut a, point);
+        serial.iter_mut().for_each(|value| *value = next(*value));
+        let same = a.view().iter().zip(&serial).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "killed after {point:?} instructions: {:?} instead of {serial:?}", a.view());
+        (passed, retried)
+    };
+    let (length, _) = play(None);
+    assert!(length > 100, "{length} instructions between two kernels");
+    let is_full = std::env::var_os("SWATH_FULL").is_some_and(|v| v == "1");
+    let stride = if is_full || length < FEW { 1 } else { length.div_ceil(SAMPLE) };
+    let (mut kills, mut retries) = (0, 0);
+    for point in (0..length).step_by(stride) {
+        let (_, retried) = play(Some(point));
+        kills += 1;
+        retries += retried;
+    }
+    println!("{kills} kills in {length} instructions, {retries} chunks run again");
+    assert!(retries > 0 && retries < kills, "some kills come before the commit and some after the claim");
+}
+
+/// One phase, its worker killed after `point` instructions from the trap at the end of the first chunk; without a point,
+/// at the trap in the second. The instructions passed, and how many chunks were run again.
+fn phase_with_a_kill(pool: &Pool, a: &mut SharedArray<f64, Ix1>, point: Option<usize>) -> (usize, u64) {
+    let pid = loop {
+        match pool.pids()[..] {
+            [pid] => break pid,
+            _ => std::thread::yield_now(), // the successor is on its way
+        }
+    };
+    let worker = pid as libc::pid_t;
+    ptrace(libc::PTRACE_SEIZE, worker, libc::PTRACE_O_EXITKILL).expect("may trace our own child");
+    std::thread::scope(|scope| {
+        let phase = scope.spawn(|| {
+            let phase = pool.phase(a).args(pid).chunk(Chunk::Rows(ROWS_PER_CHUNK));
+            phase.for_each_report(kernel).expect("survives")
+        });
+        let passed = step_and_kill(worker, point);
+        let report = phase.join().expect("the phase's thread");
+        (passed, report.retried)
+    })
+}
+
+fn step_and_kill(worker: libc::pid_t, point: Option<usize>) -> usize {
+    assert_eq!(wait(worker), Some((worker, libc::SIGTRAP)), "the trap at the end of the first chunk");
+    let mut passed = 0;
+    while point.map_or_else(|| !stands_at_trap(worker), |point| passed < point) {
+        ptrace(libc::PTRACE_SINGLESTEP, worker, 0).expect("it stands still");
+        assert_eq!(wait(worker), Some((worker, libc::SIGTRAP)), "one instruction");
+        passed += 1;
+    }
+    // As the signal with which it goes on: it dies without another instruction, and its parent alone hears of it.
+    ptrace(libc::PTRACE_DETACH, worker, libc::SIGKILL).expect("it stands still");
+    passed
+}
+
+/// Whether its next instruction is a breakpoint.
+fn stands_at_trap(worker: libc::pid_t) -> bool {
+    let counter = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rip);
+    // SAFETY: reads a word of the tracee's registers, and one of its text; glibc returns it.
+    let word = unsafe {
+        let pc = libc::ptrace(libc::PTRACE_PEEKUSER, worker, counter, 0);
+        libc::ptrace(libc::PTRACE_PEEKTEXT, worker, pc, 0)
+    };
+    word.to_le_bytes()[0] == 0xcc
+}
