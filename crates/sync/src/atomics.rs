@@ -27,13 +27,19 @@ mod inner {
     /// std's cell behind loom's interface.
     #[derive(Debug)]
     #[repr(transparent)]
-    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+    pub(crate) struct UnsafeCell<T: ?Sized>(std::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
         pub(crate) const fn new(value: T) -> Self {
             Self(std::cell::UnsafeCell::new(value))
         }
 
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+
+    impl<T: ?Sized> UnsafeCell<T> {
         #[inline(always)]
         pub(crate) fn with<R>(&self, body: impl FnOnce(*const T) -> R) -> R {
             body(self.0.get())
@@ -42,10 +48,6 @@ mod inner {
         #[inline(always)]
         pub(crate) fn with_mut<R>(&self, body: impl FnOnce(*mut T) -> R) -> R {
             body(self.0.get())
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
         }
     }
 }
@@ -178,23 +180,25 @@ mod inner {
     }
 
     #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+    pub(crate) struct UnsafeCell<T: ?Sized>(loom::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
         pub(crate) fn new(value: T) -> Self {
             Self(loom::cell::UnsafeCell::new(value))
         }
 
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+    }
+
+    impl<T: ?Sized> UnsafeCell<T> {
         pub(crate) fn with<R>(&self, body: impl FnOnce(*const T) -> R) -> R {
             self.0.with(body)
         }
 
         pub(crate) fn with_mut<R>(&self, body: impl FnOnce(*mut T) -> R) -> R {
             self.0.with_mut(body)
-        }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner()
         }
     }
 

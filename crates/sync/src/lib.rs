@@ -40,13 +40,17 @@ mod barrier;
 mod deadline;
 mod death;
 mod event;
+mod lock_error;
 mod mutex;
 mod owner;
 mod park;
 mod party;
+mod peer;
 #[cfg(not(loom))]
 mod place;
+mod raw;
 pub mod slots;
+mod taken;
 mod waiting;
 mod waits;
 #[cfg(not(loom))]
@@ -57,12 +61,14 @@ pub use barrier::OwnedBarrier;
 pub use barrier::{Barrier, BarrierError};
 pub use death::DeathCause;
 pub use event::Event;
-pub use mutex::{LockError, Locked, Mutex, MutexGuard, PoisonedBy, RecoveredGuard};
+pub use lock_error::{LockError, PoisonedBy};
+pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use owner::{Holder, THREADS_PER_SLOT_MAX};
 pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
+pub use taken::{Guarded, Recovered, Taken};
 #[cfg(not(loom))]
 pub use witness::{LockProbe, register_lock_probe};

@@ -1,0 +1,60 @@
+//! Why a lock was not taken.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::owner::Holder;
+
+/// Why and by whom a lock is poisoned.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum PoisonedBy {
+    /// This party died holding the lock, and who recovered it did not repair the value.
+    Death(Holder),
+    /// This party panicked holding the lock.
+    Panic(Holder),
+}
+
+impl fmt::Display for PoisonedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Death(who) => write!(f, "{who} died holding it and the value was not repaired"),
+            Self::Panic(who) => write!(f, "{who} panicked holding it"),
+        }
+    }
+}
+
+/// Why a lock was not taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LockError {
+    /// The deadline passed while somebody who lives held it.
+    #[error("the lock was not to be had in time: {holder} has held it for at least {held_for:?}")]
+    TimedOut {
+        /// Who holds it.
+        holder: Holder,
+        /// Since this waiter first saw that.
+        held_for: Duration,
+    },
+    /// The value is in doubt.
+    #[error("the lock is poisoned: {who}")]
+    Poisoned {
+        /// Who left it so, and how.
+        who: PoisonedBy,
+    },
+    /// The calling thread holds it already.
+    #[error("the calling thread, {holder}, holds the lock already")]
+    Relock {
+        /// The calling thread.
+        holder: Holder,
+    },
+    /// The parties wait for each other's locks, the caller first, each for the next, the last for the first.
+    #[error("deadlock: {}", cycle(parties))]
+    Deadlock {
+        /// The parties of the cycle.
+        parties: Vec<Holder>,
+    },
+}
+
+fn cycle(parties: &[Holder]) -> String {
+    let names = parties.iter().chain(parties.first()).map(Holder::to_string);
+    names.collect::<Vec<_>>().join(" waits for ")
+}
