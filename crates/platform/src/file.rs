@@ -240,6 +240,15 @@ pub fn write_at(fd: &impl AsFd, bytes: &[u8], offset: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the pages inside the range back; they read as zeros afterwards, and the file keeps its length.
+pub fn punch_hole(fd: &impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    retry(|| rustix::fs::fallocate(fd, how, offset, len))
+}
+
 /// Waits until the file's content and size are on the disk.
 pub fn sync(fd: &impl AsFd) -> io::Result<()> {
     retry(|| rustix::fs::fsync(fd))

@@ -13,6 +13,7 @@ use crate::layout::{EntryImage, EntryState, FLAG_ENGINE, FLAG_FILE, FLAG_TAINTED
 use crate::limits::NPY_HEADER_MAX;
 use crate::name::shm_path;
 use crate::npy;
+use crate::object::ObjectImage;
 use crate::snapshot::{LockFile, session_ids};
 
 pub use crate::reclaim::{CleanReport, Cleaned};
@@ -62,7 +63,7 @@ pub struct SegmentInfo {
     pub size: u64,
     /// The array's shape, as its header says.
     pub shape: Option<Vec<u64>>,
-    /// The array's element type, as its header says.
+    /// The array's element type, or what kind of object it is, as its header says.
     pub dtype: Option<String>,
     /// Still being made.
     pub unfinished: bool,
@@ -129,6 +130,7 @@ fn describe_segment(entry: &EntryImage, owner_pid: Option<u32>, parties: Option<
     let retired = entry.state() == EntryState::Retired;
     let opened = if retired { None } else { open(entry, owner_pid) };
     let array = if engine { None } else { opened.as_ref().and_then(read_npy) };
+    let object = opened.as_ref().and_then(ObjectImage::read);
     let in_place = |name: &str| {
         file::stat_path(&shm_path(name)).is_ok_and(|found| Some(found.identity()) == entry.identity())
     };
@@ -138,7 +140,7 @@ fn describe_segment(entry: &EntryImage, owner_pid: Option<u32>, parties: Option<
         engine,
         size: entry.len,
         shape: array.as_ref().map(|array| array.shape.clone()),
-        dtype: array.map(|array| array.dtype),
+        dtype: array.map(|array| array.dtype).or(object.map(|object| object.kind().to_owned())),
         unfinished: entry.state() == EntryState::Entered,
         name_gone: entry.state() == EntryState::Live
             && entry.is_named()

@@ -194,7 +194,10 @@ fn address() -> Result<*mut u8> {
 
 /// Maps the control segment. The caller has checked that the file has the whole length.
 pub(crate) fn map(fd: &impl AsFd) -> Result<&'static Control> {
-    let at = address()?;
+    map_at(address()?, fd)
+}
+
+fn map_at(at: *mut u8, fd: &impl AsFd) -> Result<&'static Control> {
     // SAFETY: 1. `at` is the reservation of exactly this length; 2. references into it are to `Control`: atomics;
     // 3. checked by the caller, and only the owner of the session may truncate, which it never does.
     unsafe { memory::map_over(at, size_of::<Control>(), fd) }
@@ -207,8 +210,25 @@ pub(crate) fn map(fd: &impl AsFd) -> Result<&'static Control> {
 
 /// Puts zeros in the place of the control segment: the session is over.
 pub(crate) fn unmap() {
-    let Ok(at) = address() else { return };
-    // SAFETY: as in `map`; a straggler's loads see zeros, its stores go nowhere.
+    if let Ok(at) = address() {
+        put_zeros(at);
+    }
+}
+
+/// Maps the control segment of another program's session, at an address of its own.
+pub(crate) fn map_as_guest(fd: &impl AsFd) -> Result<&'static Control> {
+    let at = memory::reserve(size_of::<Control>())
+        .map_err(|e| Error::system("reserve address space for", "another session's control segment", e))?;
+    map_at(at, fd)
+}
+
+/// Puts zeros in the place of what [`map_as_guest`] mapped.
+pub(crate) fn unmap_as_guest(control: &'static Control) {
+    put_zeros(std::ptr::from_ref(control).cast_mut().cast());
+}
+
+fn put_zeros(at: *mut u8) {
+    // SAFETY: as in `map_at`; a straggler's loads see zeros, its stores go nowhere.
     if let Err(error) = unsafe { memory::map_zeros_over(at, size_of::<Control>()) } {
         tracing::warn!("the memory of an ended session's control segment stays mapped: {error}");
     }

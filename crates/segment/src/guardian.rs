@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use swath_platform::life::{OWNER_DIED, TID_MASK};
 use swath_platform::{file, futex, process};
-use swath_sync::slots::{SLOTS_MAX, SlotState};
+use swath_sync::slots::{SLOTS_MAX, SlotState, Witness};
 
 use crate::control::{self, Control};
 use crate::layout::HeaderImage;
@@ -177,7 +177,10 @@ struct Workers(BTreeMap<u32, u64>);
 impl Workers {
     fn of(control: &Control) -> Workers {
         let slots = control.slots();
-        let used = (1..SLOTS_MAX as u16).filter(|&slot| slots.state(slot).0 != SlotState::Free);
+        // Guests are other programs, which live on.
+        let is_worker =
+            |slot: &u16| slots.state(*slot).0 != SlotState::Free && slots.witness(*slot) == Witness::Service;
+        let used = (1..SLOTS_MAX as u16).filter(is_worker);
         let named = used.map(|slot| (slots.pid(slot), slots.start_ticks(slot)));
         Workers(named.filter(|&(pid, start)| pid > 1 && start != 0).collect())
     }

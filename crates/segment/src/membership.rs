@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use swath_platform::process;
 use swath_sync::slots::{SLOTS_MAX, SlotId, SlotState};
@@ -9,14 +10,21 @@ use swath_sync::slots::{SLOTS_MAX, SlotId, SlotState};
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::guardian::inherited_control;
+use crate::guest::watch_peers;
 use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION};
 use crate::{CONTROL_FD, WORKER_ARGV0};
 
+static MEMBERSHIP: OnceLock<Membership> = OnceLock::new();
 static IS_WORKER: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process entered a session as a worker.
 pub fn is_worker() -> bool {
     IS_WORKER.load(Ordering::Acquire)
+}
+
+/// The worker's place, once it has been checked.
+pub(crate) fn membership() -> Option<&'static Membership> {
+    MEMBERSHIP.get()
 }
 
 /// What a worker knows about itself once it has been checked.
@@ -68,7 +76,12 @@ fn join(fd: &std::os::fd::OwnedFd, header: &HeaderImage, slot: SlotId) -> Result
         let found = format!("{state:?}, generation {generation}");
         return Err(Error::SlotMismatch { slot: slot.index, generation: slot.generation, found });
     }
-    Ok(Membership { control, slot, coordinator_pid })
+    if let Ok(look) = fd.try_clone() {
+        watch_peers(control.slots(), header, Arc::new(look));
+    }
+    let membership = Membership { control, slot, coordinator_pid };
+    let _ = MEMBERSHIP.set(membership);
+    Ok(membership)
 }
 
 #[cfg(test)]

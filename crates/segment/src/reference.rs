@@ -27,6 +27,11 @@ pub struct SegmentRef {
 const _: () = assert!(size_of::<SegmentRef>() == 104);
 
 impl SegmentRef {
+    /// From its parts; an empty name is none.
+    pub fn new(id: u64, (dev, ino): (u64, u64), len: u64, fd: i32, name: &str) -> SegmentRef {
+        SegmentRef { id, ino, dev, len, fd, named: u32::from(!name.is_empty()), name: padded(name) }
+    }
+
     /// The name, if it has one that is text.
     pub fn name(&self) -> Option<&str> {
         (self.named == 1).then(|| text_of(&self.name)).flatten()

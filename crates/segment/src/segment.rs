@@ -1,5 +1,6 @@
 //! A segment owned by the coordinator. Steps G1–G9 (its making) and R1–R4 (its end) of `README.md`.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -238,6 +239,11 @@ impl Segment {
     /// Whether it has no bytes, which only an empty file can be.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The file that it is made of.
+    pub(crate) fn file(&self) -> &OwnedFd {
+        self.backing().file()
     }
 
     /// Its identity in the session; never reused.

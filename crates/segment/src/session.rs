@@ -9,12 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use swath_platform::{file, life, process};
-use swath_sync::slots::{SlotId, SlotTable};
-use swath_sync::{DeathCause, Party};
+use swath_sync::slots::{SlotId, SlotTable, Witness};
+use swath_sync::{DeathCause, Party, Peers};
 
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::guard::Guard;
+use crate::guest::watch_peers;
 use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION, MAGIC, NAMES_VERSION};
 use crate::limits::{RETIRE_MS, SEGMENTS_MAX, SESSION_ATTEMPTS};
 use crate::membership::is_worker;
@@ -104,6 +105,12 @@ impl Session {
         Ok(session)
     }
 
+    /// The id of the session that this process has at this moment, if any.
+    pub(crate) fn current_if_any() -> Option<Arc<Session>> {
+        let current = lock(&CURRENT);
+        current.session.upgrade().filter(|_| current.pid == process::getpid())
+    }
+
     /// L1–L4. Everything that was made is unmade on the way out of an error.
     fn begin() -> Result<Session> {
         let service = Service::start()?;
@@ -113,6 +120,7 @@ impl Session {
         let claimed = LockedFile::claim()?;
         let shared = file::reopen(&claimed.lock, true)
             .map_err(|e| Error::system("reopen", claimed.path.display(), e))?;
+        let look = shared.try_clone().map_err(|e| Error::system("dup", claimed.path.display(), e))?;
         // From here on nothing fails.
         let control = control::map(&claimed.lock)?;
         let pid = process::getpid();
@@ -120,6 +128,7 @@ impl Session {
         control.publish_header(&header(&claimed.id, pid));
         service.call(|_| control.slots().enter(slot, true));
         Party::install(control.slots(), slot);
+        watch_peers(control.slots(), &control.header(), Arc::new(look));
         let guard = start_guard(service, control, &claimed.lock);
         let (table, hooks) = (Mutex::new(Table::new(control)), Mutex::default());
         Ok(Session { file: claimed, pid, control, slot, shared, table, guard, hooks })
@@ -229,6 +238,7 @@ impl Session {
         if let Ok(service) = Service::start() {
             service.post(|_| life::disarm());
         }
+        Peers::forget(self.control.slots());
         control::unmap();
     }
 }
@@ -260,6 +270,8 @@ fn coordinator_slot(slots: &'static SlotTable, pid: u32) -> SlotId {
         let slot = slots.reserve().expect("a fresh slot table has room");
         if spare == 0 {
             slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
+            // Workers die with us; guests have to find out.
+            slots.set_witness(slot, Witness::Pidfd);
             return slot;
         }
         slots.mark_dead(slot, DeathCause(0));

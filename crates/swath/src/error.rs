@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Codec,
     /// A member of a team died, or returned an error.
     Team,
+    /// A shared lock, queue … refused: see [`Refused`](crate::shared::Refused), which is the error's source.
+    Sync,
     /// An option that makes no sense.
     Usage,
 }
@@ -94,6 +96,11 @@ impl Error {
     pub(crate) fn with_rows(mut self, rows: RowsLeft) -> Error {
         self.0.rows = rows;
         self
+    }
+
+    /// Whether it comes from the layer of segments, and is such a one.
+    pub(crate) fn is_segment(&self, is: impl FnOnce(&swath_segment::Error) -> bool) -> bool {
+        self.0.source.as_ref().and_then(|source| source.downcast_ref()).is_some_and(is)
     }
 
     /// What kind of thing went wrong.

@@ -37,6 +37,7 @@ mod respawn;
 mod rng;
 mod run;
 mod settings;
+pub mod shared;
 mod team;
 mod turn;
 mod undo;
@@ -60,6 +61,7 @@ pub use pool::{Pool, PoolBuilder};
 pub use report::Report;
 pub use rng::ChunkRng;
 pub use settings::Progress;
+pub use shared::Shared;
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
 pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 

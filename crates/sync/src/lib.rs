@@ -71,4 +71,4 @@ pub use place::{InPlace, Plan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
 #[cfg(not(loom))]
-pub use witness::{LockProbe, register_lock_probe};
+pub use witness::Peers;

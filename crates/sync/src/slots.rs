@@ -7,8 +7,6 @@
 use std::mem::offset_of;
 
 use swath_platform::life::{self, OWNER_DIED};
-#[cfg(not(loom))]
-use swath_platform::process;
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, wake_all};
 use crate::death::DeathCause;
@@ -247,26 +245,52 @@ impl SlotTable {
     #[cfg(loom)]
     fn arm(&'static self, _id: SlotId) {}
 
-    /// S2 for a party that nobody started: it reserves its own slot, and its peers look whether it lives.
-    pub fn started_by_itself(&self, id: SlotId, witness: Witness, start_ticks: u64) {
-        self.slot(id.index).witness.store(witness as u32, Ordering::Release);
+    /// S1, S2 for a party that nobody started: it reserves its own slot, and its peers look whether it lives. Between this
+    /// and [`Self::enter`] it takes its lock; who looks too early gives the slot up, and `enter` says so.
+    pub fn reserve_for_myself(&self, witness: Witness, start_ticks: u64) -> Option<SlotId> {
+        #[cfg(not(loom))]
+        swath_platform::fork::mark_own();
+        let id = self.reserve()?;
+        let slot = self.slot(id.index);
+        slot.witness.store(witness as u32, Ordering::Release);
         self.started(id, std::process::id(), start_ticks);
+        Some(id)
     }
 
-    /// Asks the kernel whether a party lives that has no service thread to watch it, and notes its death (S4). System
-    /// calls: for who has waited a slice for it, or is about to give up.
+    /// Says that peers look whether this party lives, for one that was [`Self::started`].
+    pub fn set_witness(&self, id: SlotId, witness: Witness) {
+        self.slot(id.index).witness.store(witness as u32, Ordering::Release);
+    }
+
+    /// Who tells of a party's death.
+    pub fn witness(&self, index: u16) -> Witness {
+        Witness::of_word(self.slot(index).witness.load(Ordering::Acquire))
+    }
+
+    /// Asks the kernel whether a party lives that has no service thread to watch it; if not, notes its death and frees
+    /// its slot (S4, S5). System calls: for who has waited a slice for it, or is about to give up.
     #[cfg(not(loom))]
     pub fn ask(&self, id: SlotId) {
-        let slot = self.slot(id.index);
-        let witness = Witness::of_word(slot.witness.load(Ordering::Acquire));
-        if witness == Witness::Service || self.state(id.index) != (SlotState::Live, id.generation) {
+        let (state, generation) = self.state(id.index);
+        let watched = self.witness(id.index) == Witness::Service;
+        if watched
+            || generation != id.generation
+            || !matches!(state, SlotState::Starting | SlotState::Live)
+            || witness::has_exited(self, id.index, self.witness(id.index)) != Some(true)
+        {
             return;
         }
-        let (pid, ticks) = (self.pid(id.index), self.start_ticks(id.index));
-        let by_pid = if witness == Witness::Pidfd { process::has_exited(pid, ticks) } else { None };
-        if by_pid.or_else(|| witness::lock_is_free(self, id.index)) == Some(true) {
-            // Between the look and here the slot can only have gone on to a later generation, and then nothing is done.
-            self.mark_dead(id, DeathCause::UNKNOWN);
+        // If the slot went on to a later generation meanwhile, these do nothing.
+        self.mark_dead(id, DeathCause::UNKNOWN);
+        self.release(id);
+    }
+
+    /// Asks about every party that nobody watches: before a slot is looked for, so that the dead do not fill the table.
+    pub fn ask_about_all(&self) {
+        for index in 0..SLOTS_MAX as u16 {
+            if self.witness(index) != Witness::Service {
+                self.ask(SlotId { index, generation: self.state(index).1 });
+            }
         }
     }
 

@@ -1,30 +1,53 @@
-//! The second way to learn that a party is dead which nobody watches: the lock that it holds while it lives.
+//! How the death of a party is learnt which nobody watches: by its pid, and by the lock that it holds while it lives.
 //!
 //! The lock lies on a file, and files are for the layer above: it registers, for each slot table that this process
-//! uses, a function that says whether a slot's lock is free.
+//! uses, how the locks are looked at and whether the table's pids mean something here.
 
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::slots::SlotTable;
+use swath_platform::process;
 
-/// Whether nobody holds the lock of the slot with this index; `None` if it cannot be told.
-pub type LockProbe = fn(&SlotTable, u16) -> Option<bool>;
+use crate::slots::{SlotTable, Witness};
 
-static PROBES: Mutex<Vec<(usize, LockProbe)>> = Mutex::new(Vec::new());
-
-/// Registers how the locks of the parties of `table` are looked at; replaces an earlier function for the same table.
-pub fn register_lock_probe(table: &'static SlotTable, probe: LockProbe) {
-    let mut probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = ptr::from_ref(table).addr();
-    probes.retain(|(known, _)| *known != key);
-    probes.push((key, probe));
+/// What a process knows about the other parties of a table.
+#[derive(Clone)]
+pub struct Peers {
+    /// Whether pids in the table are of our pid namespace.
+    pub same_pids: bool,
+    /// Whether nobody holds the lock of the slot with this index; `None` if that cannot be told.
+    pub lock_is_free: Arc<dyn Fn(u16) -> Option<bool> + Send + Sync>,
 }
 
-pub(crate) fn lock_is_free(table: &SlotTable, index: u16) -> Option<bool> {
-    let key = ptr::from_ref(table).addr();
-    let probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
-    let probe = probes.iter().find(|(known, _)| *known == key)?.1;
-    drop(probes);
-    probe(table, index)
+static KNOWN: Mutex<Vec<(usize, Peers)>> = Mutex::new(Vec::new());
+
+fn known() -> MutexGuard<'static, Vec<(usize, Peers)>> {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(table: &SlotTable) -> usize {
+    ptr::from_ref(table).addr()
+}
+
+impl Peers {
+    /// Registers this for `table`, in the place of what was registered before. Without it pids are believed, and no lock.
+    pub fn register(self, table: &'static SlotTable) {
+        let mut known = known();
+        known.retain(|(other, _)| *other != key(table));
+        known.push((key(table), self));
+    }
+
+    /// Forgets what was registered for `table`.
+    pub fn forget(table: &'static SlotTable) {
+        known().retain(|(other, _)| *other != key(table));
+    }
+}
+
+/// Whether the party has exited, as far as the kernel tells us.
+pub(crate) fn has_exited(table: &SlotTable, index: u16, witness: Witness) -> Option<bool> {
+    let peers = known().iter().find(|(other, _)| *other == key(table)).map(|(_, peers)| peers.clone());
+    let (pid, ticks) = (table.pid(index), table.start_ticks(index));
+    let by_pid = pid != 0 && witness == Witness::Pidfd && peers.as_ref().is_none_or(|peers| peers.same_pids);
+    let answer = if by_pid { process::has_exited(pid, ticks) } else { None };
+    answer.or_else(|| (peers?.lock_is_free)(index))
 }

@@ -1,0 +1,137 @@
+//! A place in the session of another program: what a process needs before it may use that program's objects.
+//!
+//! A guest has a slot of the session's table like a worker, but nobody started it and nobody watches it: it holds the lock
+//! of its slot's number on the control segment while it lives, and who waits for it asks the kernel. Steps Q1–Q5 of
+//! `README.md`. Also here: how a member looks at the locks of others.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use swath_platform::{file, process};
+use swath_sync::slots::{SlotId, SlotTable, Witness};
+use swath_sync::{NoParty, Party, Peers};
+
+use crate::control::{self, Control};
+use crate::error::{Error, Result};
+use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION};
+use crate::name::SessionId;
+use crate::snapshot::{LockFile, read_header};
+
+/// Attempts to get a slot: a peer that looks before our lock is taken gives the slot up.
+const ATTEMPTS: usize = 16;
+
+/// This process's place in one other session, shared by all that it uses from there; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    id: SessionId,
+    control: &'static Control,
+    slot: SlotId,
+    pid: u32,
+    /// Another open file description than anybody else's; its lock says that we live.
+    _lock: Arc<OwnedFd>,
+}
+
+static GUESTS: Mutex<Vec<Weak<Guest>>> = Mutex::new(Vec::new());
+
+impl Guest {
+    /// The place in that session, taken now if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended, is of another build or full.
+    pub(crate) fn of(id: &SessionId, uid: u32) -> Result<Arc<Guest>> {
+        let mut guests = GUESTS.lock().unwrap_or_else(PoisonError::into_inner);
+        guests.retain(|guest| guest.strong_count() > 0);
+        let here = |guest: &Arc<Guest>| guest.id == *id && guest.pid == process::getpid();
+        if let Some(guest) = guests.iter().filter_map(Weak::upgrade).find(here) {
+            return Ok(guest);
+        }
+        let guest = Arc::new(Guest::join(id, uid)?);
+        guests.push(Arc::downgrade(&guest));
+        Ok(guest)
+    }
+
+    /// Q1–Q4.
+    fn join(id: &SessionId, uid: u32) -> Result<Guest> {
+        let name = id.lock_name(uid);
+        let ended = || Error::NotFound { name: name.clone() };
+        let LockFile { fd, .. } = LockFile::open(&name, file::Access::ReadWrite).ok_or_else(ended)?;
+        let header = read_header(&fd).ok_or_else(ended)?;
+        if !header.same_layout() {
+            let expected = format!("{LAYOUT_VERSION}/{LAYOUT_HASH:016x}");
+            return Err(Error::OtherLayout { found: header.layout(), expected });
+        }
+        let whole = file::stat(&fd).is_ok_and(|stat| stat.size == size_of::<Control>() as u64);
+        let alive = file::ofd_is_locked(&fd).map_err(|e| Error::system("look at the lock of", &name, e))?;
+        if !whole || !alive {
+            return Err(ended());
+        }
+        let control = control::map_as_guest(&fd)?;
+        let lock = Arc::new(fd);
+        watch_peers(control.slots(), &header, lock.clone());
+        match take_slot(control, &header, &lock, &name) {
+            Ok(slot) => Ok(Guest { id: id.clone(), control, slot, pid: process::getpid(), _lock: lock }),
+            Err(error) => {
+                Peers::forget(control.slots());
+                control::unmap_as_guest(control);
+                Err(error)
+            }
+        }
+    }
+
+    /// The calling thread as a party of that session.
+    pub(crate) fn party(&self) -> std::result::Result<Party, NoParty> {
+        Party::of(self.control.slots(), self.slot, self.pid)
+    }
+}
+
+impl Drop for Guest {
+    /// Q5. A forked child has a copy of the value, not the place.
+    fn drop(&mut self) {
+        if self.pid == process::getpid() {
+            self.control.slots().leave(self.slot);
+            Peers::forget(self.control.slots());
+            control::unmap_as_guest(self.control);
+        }
+    }
+}
+
+/// Q3, Q4.
+fn take_slot(control: &'static Control, header: &HeaderImage, lock: &OwnedFd, name: &str) -> Result<SlotId> {
+    let slots = control.slots();
+    let same = header.pid_namespace == process::pid_namespace();
+    let witness = if same { Witness::Pidfd } else { Witness::Lock };
+    let ticks = process::start_ticks(process::getpid()).unwrap_or(0);
+    slots.ask_about_all();
+    for _ in 0..ATTEMPTS {
+        let Some(slot) = slots.reserve_for_myself(witness, ticks) else { break };
+        let locked = file::ofd_try_lock_byte(lock, u32::from(slot.index))
+            .map_err(|e| Error::system("lock a slot of", name, e));
+        // It maps nothing that the session's owner could want back.
+        control.acknowledge(slot, u64::MAX);
+        match locked {
+            Ok(true) if slots.enter(slot, false) => return Ok(slot),
+            Ok(_) => slots.leave(slot),
+            Err(error) => {
+                slots.leave(slot);
+                return Err(error);
+            }
+        }
+    }
+    let why = "all places in its session are taken".to_owned();
+    Err(Error::NotOurs { object: name.to_owned(), why })
+}
+
+/// How this process learns of deaths among the parties that nobody watches: their locks on the control segment, that of
+/// slot 0, the coordinator's, being the session's.
+pub(crate) fn watch_peers(slots: &'static SlotTable, header: &HeaderImage, lock: Arc<OwnedFd>) {
+    let same_pids = header.pid_namespace == process::pid_namespace();
+    let lock_is_free = Arc::new(move |index: u16| {
+        let held = match index {
+            0 => file::ofd_is_locked(&*lock),
+            index => file::ofd_byte_is_locked(&*lock, u32::from(index)),
+        };
+        held.ok().map(|held| !held)
+    });
+    Peers { same_pids, lock_is_free }.register(slots);
+}

@@ -1,0 +1,299 @@
+//! `Shared<T>`: one object, many programs. Workers get it in their arguments, strangers by its name; whoever dies holding it,
+//! the others are told.
+
+mod stage;
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use stage::{Actor, PROMISE, eventually, signal_pid};
+use swath::prelude::*;
+use swath::shared::Shared;
+use swath::sync::{Event, LockError, Locked, Mutex, NoParty};
+use swath_platform::{process, signal};
+
+type Counter = Shared<Mutex<u64>>;
+
+fn main() -> ExitCode {
+    let tests: &[stage::Test] = stage::cast![
+        workers_share_a_mutex_in_their_arguments,
+        a_worker_that_dies_holding_a_mutex_is_recovered_from,
+        unrelated_programs_count_together,
+        a_guest_killed_holding_is_noticed_by_owner_and_guests,
+        the_owner_killed_holding_is_noticed_by_guests_which_live_on,
+        a_guest_killed_while_the_owner_is_stopped_is_noticed_by_another,
+        a_guest_with_other_pids_is_known_by_its_lock,
+        what_is_not_there_or_something_else_is_an_error,
+        attach_or_create_makes_one_object,
+        a_forked_child_is_refused,
+        many_guests_come_and_go,
+    ];
+    stage::main(tests, stage::cast![add, hold, hold_elsewhere, wait_for])
+}
+
+fn name_of(test: &str) -> String {
+    format!("swath-{test}-{}", process::getpid())
+}
+
+/// Adds one under the lock, as often as said.
+fn count(counter: &Counter, times: u64) {
+    for _ in 0..times {
+        *counter.lock_or_repair(|_| ()).expect("the lock") += 1;
+    }
+}
+
+// Roles.
+
+/// `add NAME TIMES`: in three threads.
+fn add(args: &[String]) {
+    let counter = Counter::attach(&args[0]).expect("the counter");
+    let times: u64 = args[1].parse().expect("a number");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| count(&counter, times));
+        }
+    });
+    println!("added");
+}
+
+/// `hold NAME own|attach`: takes the lock, says so, and keeps it until it is killed.
+fn hold(args: &[String]) {
+    let counter = match args[1].as_str() {
+        "own" => Counter::named(&args[0], Mutex::new(7)).expect("a fresh name"),
+        _ => Counter::attach(&args[0]).expect("the counter"),
+    };
+    let mut guard = counter.lock().expect("the lock").acquired().expect("whole");
+    *guard += 1;
+    println!("holding");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// `hold_elsewhere NAME`: as `hold`, by a child in a pid namespace of its own.
+fn hold_elsewhere(args: &[String]) {
+    // SAFETY: what is unshared concerns children only.
+    if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+        return println!("refused");
+    }
+    let child = Command::new(std::env::current_exe().expect("our path"))
+        .args(["role", "hold", &args[0], "attach"])
+        .spawn();
+    child.expect("a child").wait().expect("our child");
+}
+
+/// `wait_for NAME`: says who died holding the lock.
+fn wait_for(args: &[String]) {
+    let counter = Counter::attach(&args[0]).expect("the counter");
+    println!("waiting");
+    match counter.lock().expect("the lock") {
+        Locked::Acquired(_) => println!("dead nobody"),
+        Locked::Recovered(guard) => {
+            println!("dead {}", guard.dead().pid);
+            drop(guard.repaired());
+        }
+    }
+    println!("again {}", counter.lock().expect("a whole lock").acquired().is_some());
+}
+
+fn holder(name: &str, how: &str) -> Actor {
+    let mut holder = Actor::play("hold", &[name, how]);
+    assert_eq!(holder.told("holding"), "");
+    holder
+}
+
+// Tests.
+
+fn workers_share_a_mutex_in_their_arguments() {
+    let pool = Pool::builder().workers(2).build().expect("a pool");
+    let counter = Counter::new(Mutex::new(0)).expect("room");
+    let rows = SharedArray::<u8, _>::zeros(500).expect("room");
+    let outcome = pool.phase(&rows).chunk(Chunk::Rows(1)).args(&counter).for_each(|ctx, _| {
+        count(ctx.args(), 3);
+    });
+    outcome.expect("the phase");
+    assert_eq!(*counter.lock().expect("the lock").acquired().expect("whole"), 1500);
+}
+
+fn a_worker_that_dies_holding_a_mutex_is_recovered_from() {
+    let pool = Pool::builder().workers(2).build().expect("a pool");
+    let shared =
+        (Counter::new(Mutex::new(0)).expect("room"), Shared::<Event>::new(Event::new()).expect("room"));
+    let rows = SharedArray::<u8, _>::zeros(2).expect("room");
+    let phase = pool.phase(&rows).chunk(Chunk::Rows(1)).args(&shared);
+    let dead = phase.map(|ctx, _| {
+        let (counter, held) = ctx.args();
+        if ctx.chunk() == 0 && ctx.attempt() == 0 {
+            let _guard = counter.lock().expect("the lock");
+            held.set().expect("a party");
+            process::kill_group(process::getpid(), signal::KILL).expect("our own group");
+        }
+        held.wait().expect("a party");
+        match counter.lock().expect("the lock") {
+            Locked::Acquired(_) => 0,
+            Locked::Recovered(guard) => {
+                let pid = guard.dead().pid;
+                drop(guard.repaired());
+                u64::from(pid != 0)
+            }
+        }
+    });
+    assert_eq!(dead.reduce(0, |a, b| a + b).expect("the phase"), 1, "one of the two was told of the death");
+}
+
+fn unrelated_programs_count_together() {
+    let name = name_of("count");
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
+    let mut others: Vec<Actor> = (0..2).map(|_| Actor::play("add", &[&name, "500"])).collect();
+    count(&counter, 500);
+    for other in &mut others {
+        assert_eq!(other.told("added"), "");
+    }
+    assert_eq!(*counter.lock().expect("the lock").acquired().expect("whole"), 2 * 3 * 500 + 500);
+}
+
+fn a_guest_killed_holding_is_noticed_by_owner_and_guests() {
+    let name = name_of("guest");
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
+    let guest = holder(&name, "attach");
+    let why = counter.lock_timeout(Duration::from_millis(1)).expect_err("it is held");
+    let Some(LockError::TimedOut { holder, .. }) = why.why() else { panic!("{why}") };
+    assert_eq!(holder.pid, guest.pid());
+    assert!(why.to_string().contains(&name), "{why}");
+    let mut waiter = Actor::play("wait_for", &[&name]);
+    assert_eq!(waiter.told("waiting"), "");
+    let pid = guest.pid();
+    guest.signal(signal::KILL);
+    // Either of the two takes it over; the other finds it whole.
+    let by_us = match counter.lock().expect("the lock") {
+        Locked::Acquired(_) => "nobody".to_owned(),
+        Locked::Recovered(guard) => {
+            let dead = guard.dead().pid.to_string();
+            drop(guard.repaired());
+            dead
+        }
+    };
+    let told = [by_us, waiter.told("dead")];
+    assert!(told.contains(&pid.to_string()) && told.contains(&"nobody".to_owned()), "{told:?}");
+    assert_eq!(waiter.told("again"), "true");
+}
+
+fn the_owner_killed_holding_is_noticed_by_guests_which_live_on() {
+    let name = name_of("owner");
+    let owner = holder(&name, "own");
+    let mut guests: Vec<Actor> = (0..2).map(|_| Actor::play("wait_for", &[&name])).collect();
+    for guest in &mut guests {
+        assert_eq!(guest.told("waiting"), "");
+    }
+    owner.signal(signal::KILL);
+    let mut told: Vec<String> = guests.iter_mut().map(|guest| guest.told("dead")).collect();
+    told.sort();
+    assert_eq!(told, [owner.pid().to_string(), "nobody".to_owned()]);
+    for guest in &mut guests {
+        assert_eq!(guest.told("again"), "true");
+    }
+    let gone = || matches!(Counter::attach(&name), Err(error) if error.kind() == ErrorKind::Memory);
+    assert!(eventually(PROMISE, gone), "the name went with its owner");
+}
+
+fn a_guest_killed_while_the_owner_is_stopped_is_noticed_by_another() {
+    let name = name_of("stopped");
+    // The owner holds nothing but the session.
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
+    let guest = holder(&name, "attach");
+    let mut waiter = Actor::play("wait_for", &[&name]);
+    assert_eq!(waiter.told("waiting"), "");
+    guest.signal(signal::STOP);
+    let why = counter.lock_timeout(Duration::from_millis(120)).expect_err("a stopped holder keeps its lock");
+    assert!(matches!(why.why(), Some(LockError::TimedOut { .. })), "{why}");
+    guest.signal(signal::KILL);
+    assert_eq!(waiter.told("dead"), guest.pid().to_string());
+    assert_eq!(waiter.told("again"), "true");
+}
+
+fn a_guest_with_other_pids_is_known_by_its_lock() {
+    let name = name_of("elsewhere");
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
+    let mut guest = Actor::play("hold_elsewhere", &[&name]);
+    match guest.next_line().as_deref() {
+        Some("holding") => {}
+        other => return println!("skipped: no pid namespace may be made here ({other:?})"),
+    }
+    let why = counter.lock_timeout(Duration::from_millis(120)).expect_err("it is held");
+    let Some(LockError::TimedOut { holder, .. }) = why.why() else { panic!("{why}") };
+    assert_eq!(holder.pid, 1, "its pid is another namespace's, and ours is somebody else");
+    for pid in guest.processes().into_iter().filter(|pid| *pid != guest.pid()) {
+        signal_pid(pid, signal::KILL);
+    }
+    let Locked::Recovered(guard) = counter.lock().expect("the lock") else { panic!("nobody was dead") };
+    drop(guard.repaired());
+}
+
+fn what_is_not_there_or_something_else_is_an_error() {
+    let name = name_of("else");
+    let message = |outcome: Result<Counter>| outcome.expect_err("no counter").to_string();
+    assert!(message(Counter::attach(&name)).contains("no segment named"));
+    assert!(message(Counter::attach("no/slash")).contains("cannot name a segment"));
+    let event = Shared::<Event>::named(&name, Event::new()).expect("a fresh name");
+    let text = message(Counter::attach(&name));
+    assert!(text.contains("event") && text.contains("mutex"), "{text}");
+    assert!(message(Counter::named(&name, Mutex::new(0))).contains("exists already"));
+    drop(event);
+    let other = Shared::named(&name, Mutex::new(0_u32)).expect("the name is free again");
+    assert!(message(Counter::attach(&name)).contains("4-byte"));
+    drop(other);
+    let array: SharedArray<u64, _> = SharedArray::options().name(&name).create(10).expect("room");
+    assert!(message(Counter::attach(&name)).contains("perhaps an array"));
+    drop(array);
+}
+
+fn attach_or_create_makes_one_object() {
+    let name = name_of("either");
+    let all: Vec<Counter> = std::thread::scope(|scope| {
+        let attach = || Counter::attach_or_create(&name, Mutex::new(0)).expect("one of them makes it");
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(attach)).collect();
+        all.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    all.iter().for_each(|counter| count(counter, 1));
+    assert_eq!(*all[0].lock().expect("the lock").acquired().expect("whole"), 4);
+}
+
+fn a_forked_child_is_refused() {
+    let counter = Counter::new(Mutex::new(0)).expect("room");
+    let guard = counter.lock().expect("the lock").acquired().expect("whole");
+    let refused = || match counter.try_lock() {
+        Err(why) => why.why().is_none(),
+        Ok(_) => false,
+    };
+    // SAFETY: the child looks at its identity and ends; no other thread of this process holds a lock that it needs.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let code = i32::from(!(refused() && matches!(counter.me(), Err(NoParty::Forked { .. }))));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: our own child, a live local.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "the child took part in its parent's name");
+    drop(guard);
+    assert!(counter.try_lock().is_ok(), "the parent's lock is as it was");
+}
+
+fn many_guests_come_and_go() {
+    let name = name_of("many");
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
+    for round in 0..4 {
+        let mut guests: Vec<Actor> = (0..4).map(|_| Actor::play("add", &[&name, "1"])).collect();
+        let killed = holder(&name, "attach");
+        killed.signal(signal::KILL);
+        drop(killed);
+        guests.iter_mut().for_each(|guest| drop(guest.told("added")));
+        drop(guests);
+        let lock = counter.lock().expect("the lock");
+        assert!(round < 4 && matches!(lock, Locked::Acquired(_) | Locked::Recovered(_)));
+        if let Locked::Recovered(guard) = lock {
+            drop(guard.repaired());
+        }
+    }
+}
