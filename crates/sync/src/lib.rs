@@ -41,6 +41,7 @@ mod deadline;
 mod death;
 mod event;
 mod lock_error;
+mod lock_word;
 mod mutex;
 mod owner;
 mod park;
@@ -69,6 +70,7 @@ pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
 pub use taken::{Guarded, Recovered, Taken};
 #[cfg(not(loom))]
 pub use witness::Peers;

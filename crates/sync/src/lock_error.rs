@@ -46,6 +46,13 @@ pub enum LockError {
         /// The calling thread.
         holder: Holder,
     },
+    /// A writer died in the middle of its change: the value is not to be looked at before the next writer, who gets
+    /// [`Taken::Recovered`](crate::Taken), has made it whole.
+    #[error("{dead} died writing and the value has not been repaired: take the lock for writing")]
+    NeedsRepair {
+        /// The writer.
+        dead: Holder,
+    },
     /// The parties wait for each other's locks, the caller first, each for the next, the last for the first.
     #[error("deadlock: {}", cycle(parties))]
     Deadlock {

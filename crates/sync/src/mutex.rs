@@ -10,7 +10,7 @@ use crate::deadline::Deadline;
 use crate::lock_error::{LockError, PoisonedBy};
 use crate::owner::Holder;
 use crate::party::Party;
-use crate::raw::{BY_DEATH, RawLock};
+use crate::lock_word::{BY_DEATH, RawLock};
 use crate::taken::{Guarded, Recovered, Taken, sealed::Sealed};
 
 /// A value that one thread of one process at a time may touch.

@@ -71,8 +71,8 @@ impl<'p> PeerWait<'p> {
         Err(LockError::TimedOut { holder: table.holder(owner), held_for })
     }
 
-    /// M5, M6: sleeps while `word` holds `value`, for at most a slice, and also on the table's count of deaths and the
-    /// holder's life word. After a whole slice with the same holder it asks the kernel about it and looks for a cycle.
+    /// M5, M6: as [`Self::doze`]; after a whole slice with the same holder also looks for a cycle. For a wait that only
+    /// this owner can end.
     ///
     /// # Errors
     /// [`LockError::Deadlock`].
@@ -90,7 +90,7 @@ impl<'p> PeerWait<'p> {
                 ended
             }
             // It died since we looked, and its mark is there: nobody will wake us for it any more.
-            None if table.is_dead(owner) => return Ok(()),
+            None if table.is_dead(owner) => return false,
             None => wait_any_until(&[(word, value), deaths], end_ns),
         };
         if ended == Wait::Woken {

@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("crates/sync/src/party.rs", "the process-wide pointer to its slot table"),
     ("crates/sync/src/place.rs", "the contract of what lies in shared memory"),
+    ("crates/sync/src/rwlock.rs", "lends the value that the lock guards"),
     ("crates/sync/src/slots.rs", "the slot table is found in memory that the caller names"),
     ("crates/sync/src/taken.rs", "moves a guard out of the one that recovered it"),
     ("crates/segment/src/backing.rs", "a mapping may be sent to other threads"),

@@ -6,7 +6,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use swath_sync::{Barrier, DeathCause, Event, Mutex, Party, SlotId, SlotState, SlotTable};
+use swath_sync::{
+    Barrier, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable,
+};
 
 use crate::stage::{STATE_BYTES, Stage};
 use crate::{victim, watchdog};
@@ -79,6 +81,22 @@ pub(crate) fn set_barrier(stage: &Stage, parties: &[SlotId]) {
 pub(crate) fn barrier(stage: &Stage) -> Barrier<'static> {
     // SAFETY: (1) every scenario that asks for it has called `set_barrier` in `set`; (2) the mapping is 'static.
     unsafe { Barrier::at(stage.base().add(BARRIER_AT)) }
+}
+
+/// Makes an object at `offset`, one that no other scenario uses; by `Scenario::set`.
+pub(crate) fn place<P: Plan>(stage: &Stage, offset: usize, plan: P) {
+    let layout = P::Object::layout(plan.cells()).expect("a small object");
+    assert!(offset >= ENGINE_AT && offset % layout.align() == 0 && offset + layout.size() <= STATE_BYTES);
+    // SAFETY: (1) in bounds and aligned (asserted), zero at the start of a run; (2) the run has not begun.
+    unsafe { plan.place(stage.base().add(offset)) }
+}
+
+/// The object that was placed there; zero bytes are an object too where its type says so.
+pub(crate) fn object<T: InPlace + ?Sized>(stage: &Stage, offset: usize, cells: usize) -> &'static T {
+    let layout = T::layout(cells).expect("a small object");
+    assert!(offset >= ENGINE_AT && offset % layout.align() == 0 && offset + layout.size() <= STATE_BYTES);
+    // SAFETY: (1) in bounds and aligned (asserted), the mapping is 'static; (2) `place` or zero, by `set`.
+    unsafe { T::at(stage.base().add(offset), cells) }
 }
 
 /// Words for what the survivors count.
