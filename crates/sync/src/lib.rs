@@ -49,7 +49,8 @@ mod party;
 mod peer;
 #[cfg(not(loom))]
 mod place;
-mod raw;
+mod rw_raw;
+mod rwlock;
 pub mod slots;
 mod taken;
 mod waiting;
@@ -69,8 +70,8 @@ pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
-pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
+pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
 #[cfg(not(loom))]
 pub use witness::Peers;

@@ -77,6 +77,20 @@ impl<'p> PeerWait<'p> {
     /// # Errors
     /// [`LockError::Deadlock`].
     pub(crate) fn sleep(&mut self, word: &AtomicU32, value: u32, owner: Owner) -> Result<(), LockError> {
+        let still = |word: &AtomicU32| Owner::of_word(word.load(Ordering::Relaxed)) == Some(owner);
+        if self.doze(word, value, owner)
+            && still(word)
+            && !self.party.table().learns_of_death(owner)
+            && let Some(parties) = self.watch.look(self.party, owner)
+        {
+            return Err(LockError::Deadlock { parties });
+        }
+        Ok(())
+    }
+
+    /// M5: sleeps while `word` holds `value`, for at most a slice, and also on the table's count of deaths and the
+    /// holder's life word. True after a whole slice.
+    pub(crate) fn doze(&mut self, word: &AtomicU32, value: u32, owner: Owner) -> bool {
         let table = self.party.table();
         let deaths = (table.deaths(), self.deaths);
         let end_ns = park::slice_end(self.deadline_ns);
@@ -96,18 +110,6 @@ impl<'p> PeerWait<'p> {
         if ended == Wait::Woken {
             self.seen = None; // the same owner may hold it anew
         }
-        let long = ended == Wait::TimedOut && Owner::of_word(word.load(Ordering::Relaxed)) == Some(owner);
-        if long && !table.learns_of_death(owner) {
-            // M6
-            if let Some(parties) = self.watch.look(self.party, owner) {
-                return Err(LockError::Deadlock { parties });
-            }
-        }
-        Ok(())
-    }
-
-    /// Until when.
-    pub(crate) fn deadline_ns(&self) -> u64 {
-        self.deadline_ns
+        ended == Wait::TimedOut
     }
 }
