@@ -49,6 +49,8 @@ mod party;
 mod peer;
 #[cfg(not(loom))]
 mod place;
+#[cfg(not(loom))]
+pub mod raw_sync;
 mod rw_raw;
 mod rwlock;
 pub mod slots;
