@@ -1,4 +1,4 @@
-//! The words of a readers-writer lock. Steps R1–R5, W1–W5 of `README.md`.
+//! The words of a readers-writer lock. Steps R1–R5, X1–X5 of `README.md`.
 
 use crate::atomics::{AtomicU32, Ordering, fence, wake_all};
 use crate::deadline::Deadline;
@@ -174,7 +174,7 @@ impl RawRwLock {
         self.cells.iter().any(|cell| Owner::of_word(cell.load(Ordering::Relaxed)) == Some(me))
     }
 
-    /// The reader's last step. Killed before: W2 sweeps the cell. Killed after, before the wake: a slice ends.
+    /// The reader's last step. Killed before: X2 sweeps the cell. Killed after, before the wake: a slice ends.
     #[inline]
     pub(crate) fn leave(&self, cell: usize) {
         if self.cells[cell].swap(0, Ordering::Release) & WAITERS != 0 {
@@ -182,14 +182,14 @@ impl RawRwLock {
         }
     }
 
-    /// W1–W3: until the caller is the only one; `Some` names a writer that died in the middle of its change.
+    /// X1–X3: until the caller is the only one; `Some` names a writer that died in the middle of its change.
     pub(crate) fn write(&self, party: &Party, deadline: Deadline) -> Result<Option<Owner>, LockError> {
         let me = party.owner();
         let mut wait = PeerWait::new(party, deadline);
         if self.word.compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.await_word(party, &mut wait)?;
         }
-        fence(Ordering::SeqCst); // W1: from here on no new reader stays
+        fence(Ordering::SeqCst); // X1: from here on no new reader stays
         for cell in &self.cells {
             if let Err(error) = self.await_reader(party, &mut wait, cell) {
                 self.give_back();
@@ -201,12 +201,12 @@ impl RawRwLock {
             self.give_back();
             return Err(LockError::Poisoned { who });
         }
-        self.doubt.store(me.bits(), Ordering::Relaxed); // W3
+        self.doubt.store(me.bits(), Ordering::Relaxed); // X3
         fence(Ordering::Release); // no store of the caller's is done before
         Ok(Owner::of_word(doubt))
     }
 
-    /// W1 on a word that is not free.
+    /// X1 on a word that is not free.
     #[cold]
     fn await_word(&self, party: &Party, wait: &mut PeerWait<'_>) -> Result<(), LockError> {
         let me = party.owner();
@@ -233,7 +233,7 @@ impl RawRwLock {
         }
     }
 
-    /// W2: until the cell is empty; a dead reader's is emptied.
+    /// X2: until the cell is empty; a dead reader's is emptied.
     #[inline]
     fn await_reader(
         &self,
@@ -259,20 +259,20 @@ impl RawRwLock {
         }
     }
 
-    /// W4, W5: the change is complete.
+    /// X4, X5: the change is complete.
     pub(crate) fn unlock(&self) {
-        self.doubt.store(0, Ordering::Release); // W4. Killed before: recovered. Killed after: R5, or the next W1
+        self.doubt.store(0, Ordering::Release); // X4. Killed before: recovered. Killed after: R5, or the next X1
         self.give_back();
     }
 
-    /// W5: also of who takes the word and gives up.
+    /// X5: also of who takes the word and gives up.
     fn give_back(&self) {
         if self.word.swap(0, Ordering::AcqRel) & WAITERS != 0 {
             wake_all(&self.word);
         }
     }
 
-    /// Instead of W4: the name before the mark, the mark before W5.
+    /// Instead of X4: the name before the mark, the mark before X5.
     #[cold]
     pub(crate) fn poison(&self, who: Holder, flag: u32) {
         self.doubt_pid.store(who.pid, Ordering::Relaxed);

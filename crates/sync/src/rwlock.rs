@@ -1,4 +1,4 @@
-//! Many readers or one writer, each of whom may die. Steps R1–R5, W1–W5 of `README.md`.
+//! Many readers or one writer, each of whom may die. Steps R1–R5, X1–X5 of `README.md`.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

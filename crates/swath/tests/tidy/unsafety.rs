@@ -69,6 +69,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/segment/tests/room.rs", "writes every byte of a segment, closes descriptor 0"),
     ("crates/segment/tests/tracer/calls.rs", "ptrace"),
     ("crates/swath/tests/steps.rs", "ptrace, and instructions that stop a worker"),
+    ("crates/sync/tests/rwlock_processes.rs", "places a lock in shared memory"),
     ("crates/sync/tests/barrier_processes.rs", "places a barrier in shared memory"),
     ("crates/sync/tests/event_processes.rs", "places an event in shared memory"),
     ("crates/sync/tests/layout.rs", "looks at the bytes of every type"),
@@ -80,6 +81,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/support/mod.rs", "shared memory, fork, signals"),
     ("crates/swath/tests/shared.rs", "forks"),
     ("benches/src/raw_sync_rival.rs", "raw_sync places its lock in memory that the caller names"),
+    ("crates/torture/src/chaos/acts/barrier.rs", "places a barrier"),
+    ("crates/torture/src/chaos/arena.rs", "places what the acts play with"),
+    ("crates/torture/src/chaos/fault.rs", "signals, and a crash on purpose"),
+    ("crates/torture/src/chaos/urgency.rs", "setpriority"),
     ("crates/torture/src/ops/props.rs", "places what is tortured"),
     (
         "crates/torture/src/seeded/probe.rs",

@@ -5,6 +5,7 @@ mod event;
 mod ledger;
 mod mutex;
 mod props;
+mod rwlock;
 mod segment;
 mod slot;
 
@@ -13,6 +14,7 @@ use crate::scenario::Case;
 /// Every operation in every scenario, in the order of the report.
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = mutex::cases();
+    cases.extend(rwlock::cases());
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(slot::cases());

@@ -6,9 +6,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use swath_sync::{
-    Barrier, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable,
-};
+use swath_sync::{Barrier, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable};
 
 use crate::stage::{STATE_BYTES, Stage};
 use crate::{victim, watchdog};
