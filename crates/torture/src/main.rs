@@ -1,6 +1,7 @@
 //! `swath-torture`: kills parties of swath's protocols at every instruction, and checks the survivors.
 //!
 //!     swath-torture steps [--op NAME] [--scenario NAME] [--full | --step K]
+//!     swath-torture chaos [--kills N] [--seed S]
 //!     swath-torture self-test
 //!     swath-torture list
 //!
@@ -10,6 +11,7 @@
 compile_error!("swath-torture single-steps x86-64 processes by ptrace on Linux");
 
 mod battery;
+mod chaos;
 mod ops;
 mod report;
 mod scenario;
@@ -59,6 +61,15 @@ enum Command {
         #[arg(long)]
         step: Option<Point>,
     },
+    /// Kill parties at random moments while they play all primitives at once, and hold every result against a serial model.
+    Chaos {
+        /// How many deaths.
+        #[arg(long, default_value_t = 3000)]
+        kills: u64,
+        /// Where the choices begin; another one each time if not given. Moments stay the scheduler's.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Prove the harness: every seeded bug must be caught, every sound toy must pass.
     SelfTest,
     /// Name all operations and scenarios.
@@ -77,6 +88,10 @@ fn main() -> ExitCode {
             let form = step.map_or(if full { Form::Full } else { Form::Short }, Form::Only);
             steps(op.as_deref(), scenario.as_deref(), form)
         }),
+        Command::Chaos { kills, seed } => surround().and_then(|()| {
+            ops::warm_up();
+            chaos::run(kills, seed.unwrap_or_else(|| u64::from(std::process::id())))
+        }),
         Command::SelfTest => prepare().and_then(|()| self_test::run()),
     };
     match outcome {
@@ -94,13 +109,18 @@ fn main() -> ExitCode {
 /// Pins the harness and gives it surroundings of its own.
 fn prepare() -> Result<(), String> {
     let cpu = tracer::pin().map_err(|error| format!("cannot pin to one processor: {error}"))?;
+    println!("pinned to processor {cpu}");
+    surround()
+}
+
+/// Gives the harness surroundings of its own.
+fn surround() -> Result<(), String> {
     let privacy =
         surroundings::enter().map_err(|error| format!("cannot become the reaper of orphans: {error}"))?;
-    let shm = match privacy {
-        Privacy::Private => "a /dev/shm of our own",
-        Privacy::Shared => "the machine's /dev/shm (new names count as ours)",
-    };
-    println!("pinned to processor {cpu}; {shm}");
+    match privacy {
+        Privacy::Private => println!("a /dev/shm of our own"),
+        Privacy::Shared => println!("the machine's /dev/shm (new names count as ours)"),
+    }
     Ok(())
 }
 
