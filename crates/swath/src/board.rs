@@ -30,6 +30,7 @@ use swath_segment::SegmentRef;
 use swath_sync::{spin_then_park, wake_parked};
 
 use crate::descriptor::Descriptor;
+use crate::limits::SLICE;
 use crate::range::Range;
 
 /// Tells a board from other segments; the last byte is the layout's version.
@@ -53,6 +54,9 @@ struct Head {
     stop: Padded<AtomicU32>,
     sweep: Padded<AtomicU32>,
     shutdown: Padded<AtomicU32>,
+    /// Who has the locked operands: index of a cell plus one, or 0.
+    lock: Padded<AtomicU32>,
+    lock_parked: Padded<AtomicU32>,
 }
 const _: () = assert!(size_of::<Head>() <= HEAD_BYTES);
 
@@ -74,7 +78,9 @@ pub(crate) struct Cell {
     pub(crate) flush: AtomicU64,
     /// The last failure in the worker's arena.
     pub(crate) failures: AtomicU64,
-    pad2: [u64; 2],
+    /// The chunk that has the locked operands, whose copy is whole; as `current`.
+    locked: AtomicU64,
+    pad2: u64,
     /// The worker's arena and undo slot, written by the coordinator while the worker cannot look.
     arena: UnsafeCell<SegmentRef>,
     undo: UnsafeCell<SegmentRef>,
@@ -279,6 +285,34 @@ impl Board {
         self.ring_doorbell();
     }
 
+    // ---- the lock of locked operands ---------------------------------------------------------------------------------
+
+    /// Takes the lock for worker `index`; false when `epoch` is being ended. Of a dead worker's lock, the coordinator says
+    /// when it is free: not before the array has been put back.
+    pub(crate) fn lock(&self, index: usize, epoch: u32) -> bool {
+        let (word, parked) = (&self.head().lock.0, &self.head().lock_parked.0);
+        let own = index as u32 + 1;
+        loop {
+            if word.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+            if self.stopped(epoch) {
+                return false;
+            }
+            let ready = || word.load(Ordering::Relaxed) == 0 || self.stopped(epoch);
+            spin_then_park(word, parked, ready, Some(SLICE));
+        }
+    }
+
+    /// Gives up the lock of worker `index`, if it has it.
+    pub(crate) fn unlock(&self, index: usize) {
+        let (word, parked) = (&self.head().lock.0, &self.head().lock_parked.0);
+        let own = index as u32 + 1;
+        if word.compare_exchange(own, 0, Ordering::Release, Ordering::Relaxed).is_ok() {
+            wake_parked(word, parked);
+        }
+    }
+
     /// How many sweeps were announced.
     pub(crate) fn sweeps(&self) -> u32 {
         self.head().sweep.0.load(Ordering::SeqCst)
@@ -322,6 +356,18 @@ impl Cell {
         self.current.store(u64::from(epoch) << 32 | u64::from(low), Ordering::Relaxed);
     }
 
+    /// The chunk of `epoch` that has the locked operands, their copy being whole.
+    pub(crate) fn locked(&self, epoch: u32) -> Option<usize> {
+        let word = self.locked.load(Ordering::Acquire);
+        ((word >> 32) as u32 == epoch && word as u32 != 0).then(|| word as u32 as usize - 1)
+    }
+
+    /// The worker says which chunk that is: after the copy, before the first change; and again when it is over.
+    pub(crate) fn set_locked(&self, epoch: u32, chunk: Option<usize>) {
+        let low = chunk.map_or(0, |chunk| chunk as u32 + 1);
+        self.locked.store(u64::from(epoch) << 32 | u64::from(low), Ordering::SeqCst);
+    }
+
     /// The worker's arena.
     pub(crate) fn arena(&self) -> SegmentRef {
         // SAFETY: in bounds; written only before the worker of this generation is started.
@@ -340,6 +386,7 @@ impl Cell {
         self.flush.store(0, Ordering::Relaxed);
         self.cancel.store(0, Ordering::Relaxed);
         self.current.store(0, Ordering::Relaxed);
+        self.locked.store(0, Ordering::Relaxed);
         // SAFETY: in bounds; no worker owns the cell now, so nobody reads it.
         unsafe { self.arena.get().write_volatile(arena) };
     }

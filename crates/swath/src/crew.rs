@@ -222,7 +222,13 @@ impl Crew {
             arena,
             flush,
         }));
-        state.phase.as_mut().map_or(0, |phase| phase.take_back(owner, &cause, flush, undo).freed)
+        let freed = state.phase.as_mut().map_or(0, |phase| {
+            let locked = cell.locked(phase.epoch);
+            phase.take_back(owner, &cause, (flush, locked), undo).freed
+        });
+        // Whatever it had changed has been put back.
+        self.board.unlock(index);
+        freed
     }
 
     /// Reads what living workers report; how many chunks are free again.

@@ -18,21 +18,25 @@ pub(crate) enum Mode {
     Out = 2,
     /// `whole(&a)`: all rows, read-only.
     Whole = 3,
+    /// `locked(&mut a)`: all rows, read and updated under the phase's lock; copied to the undo slot first.
+    Locked = 4,
 }
 
 impl Mode {
     /// True for operands that are cut into chunks.
     pub(crate) fn is_cut(self) -> bool {
-        self != Mode::Whole
+        !matches!(self, Mode::Whole | Mode::Locked)
     }
 
     /// True for operands that the kernel may write.
     pub(crate) fn writes(self) -> bool {
-        matches!(self, Mode::Update | Mode::Out)
+        matches!(self, Mode::Update | Mode::Out | Mode::Locked)
     }
 
     fn from_number(number: u32) -> Option<Mode> {
-        [Mode::Read, Mode::Update, Mode::Out, Mode::Whole].into_iter().find(|m| *m as u32 == number)
+        [Mode::Read, Mode::Update, Mode::Out, Mode::Whole, Mode::Locked]
+            .into_iter()
+            .find(|m| *m as u32 == number)
     }
 }
 

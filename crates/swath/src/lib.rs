@@ -22,6 +22,7 @@ mod kernel;
 #[doc(hidden)]
 pub mod ledger;
 pub mod limits;
+mod locked;
 mod operand;
 mod output;
 mod panic_note;
@@ -55,6 +56,7 @@ pub use drive::{IntoFailure, Kernel, Outcome, Step};
 pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};
 pub use init::init;
+pub use locked::{Locked, LockedRows, locked};
 pub use operand::{Operand, Out, Whole, out, whole};
 pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
 pub use pool::{Pool, PoolBuilder};
@@ -68,7 +70,7 @@ pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, Team, TeamArray, out, whole,
+        Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, Team, TeamArray, locked, out, whole,
     };
     pub use ndarray::{
         self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Ix1, Ix2,

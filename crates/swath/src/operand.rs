@@ -6,6 +6,7 @@
 //! | `&mut a` | the chunk's rows, to read and update | restored from the undo slot, then run again |
 //! | `out(&mut a)` | the chunk's rows, to write without reading | overwritten by the next attempt |
 //! | `whole(&a)` | all rows, read-only | nothing to do |
+//! | `locked(&mut a)` | all rows, to read and update under one lock | restored from the undo slot, then run again |
 //!
 //! Forgetting a word may cost speed, never the answer: `&mut` is the safe choice, `out` the fast one.
 
@@ -15,6 +16,7 @@ use ndarray::{ArrayView, ArrayViewMut, Dimension};
 use swath_array::{ArrayRef, Element, SharedArray, Taint, Torn, rows_view, rows_view_mut};
 
 use crate::descriptor::Mode;
+use crate::locked::Site;
 
 /// One array as the coordinator hands it to a phase.
 pub struct Described<'a> {
@@ -35,15 +37,26 @@ pub struct Bound {
     pub(crate) array: ArrayRef,
     pub(crate) mode: Mode,
     pub(crate) base: *mut u8,
+    /// Of locked operands, while a turn lasts.
+    pub(crate) site: *const Site,
 }
 
 impl Bound {
+    pub(crate) fn new(array: ArrayRef, mode: Mode, base: *mut u8) -> Bound {
+        Bound { array, mode, base, site: std::ptr::null() }
+    }
+
     pub(crate) fn is_updated(&self) -> bool {
         self.mode == Mode::Update
     }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.mode == Mode::Locked
+    }
 }
 
-// SAFETY: a pointer into a segment's mapping, whose rows are handed out by claims only.
+// SAFETY: a pointer into a segment's mapping, whose rows are handed out by claims only; the site is looked at by the thread
+// whose turn it is.
 unsafe impl Send for Bound {}
 
 /// Write-only operand; made by [`out`].
@@ -65,7 +78,8 @@ pub fn whole<T: Element, D: Dimension>(array: &SharedArray<T, D>) -> Whole<'_, T
     Whole(array)
 }
 
-/// What can be passed to [`Pool::phase`](crate::Pool::phase): `&a`, `&mut a`, [`out`], [`whole`], and tuples of up to six.
+/// What can be passed to [`Pool::phase`](crate::Pool::phase): `&a`, `&mut a`, [`out`], [`whole`],
+/// [`locked`](crate::locked), and tuples of up to six.
 ///
 /// # Safety
 /// Sealed in effect: 1. [`Operand::describe`] appends exactly [`Operand::COUNT`] arrays, which stay borrowed as long as `self`.

@@ -231,6 +231,10 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
         let mut described = Vec::with_capacity(O::COUNT);
         operands.describe(&mut described);
         run::check(&described)?;
+        if functions.init.is_some() && described.iter().any(|o| o.mode == crate::descriptor::Mode::Locked) {
+            return Err(ErrorKind::Usage
+                .with("locked(…) cannot be used with fold: what a worker has folded is lost with it, what it changed is not"));
+        }
         let undo = described.iter().any(|o| o.mode == crate::descriptor::Mode::Update);
         let (rows, row_bytes) = cut(&described)?;
         let plan = Plan {
@@ -271,14 +275,15 @@ fn cut(operands: &[Described<'_>]) -> Result<(usize, usize)> {
         let own = operand.array.rows();
         if let Some(first) = rows.filter(|first| *first != own) {
             return Err(ErrorKind::Shape.with(format!(
-                "operand {position} has {own} rows, those before it {first}; give an array that is not cut as whole(&a)"
+                "operand {position} has {own} rows, those before it {first}; give an array that is not cut as whole(&a) or locked(&mut a)"
             )));
         }
         rows = Some(own);
         row_bytes = row_bytes.saturating_add(operand.array.row_bytes());
     }
     let rows = rows.ok_or_else(|| {
-        ErrorKind::Shape.with("all operands are whole(…); nothing is left to cut into chunks")
+        ErrorKind::Shape
+            .with("no operand is cut: all are whole(…) or locked(…), and nothing is left to make chunks of")
     })?;
     Ok((rows, row_bytes))
 }

@@ -114,13 +114,13 @@ impl Recovery {
         self.ledger().tally()
     }
 
-    /// Step 6, for all that the fenced `owner` held. `flush` is the worker's flush word, `undo` the coordinator's mapping of
-    /// its undo slot.
+    /// Step 6, for all that the fenced `owner` held. `locked` is the chunk of this phase with which it had the locked
+    /// operands, `flush` the worker's flush word, `undo_slot` the coordinator's mapping of its undo slot.
     pub(crate) fn take_back(
         &mut self,
         owner: Owner,
         cause: &Cause,
-        flush: u64,
+        (flush, locked): (u64, Option<usize>),
         undo_slot: *mut u8,
     ) -> TakenBack {
         self.workers_lost += 1;
@@ -148,6 +148,12 @@ impl Recovery {
                     unsafe { undo::restore(&self.bound, &rows, undo_slot) };
                 }
                 _ => {}
+            }
+            if locked == Some(chunk) {
+                let copy = undo_slot.wrapping_add(undo::bytes(&self.bound, self.geometry.rows_per_chunk()));
+                // SAFETY: bound as above; the cell's word says that the copy is whole; the worker is fenced, and the lock
+                // is still in its name.
+                unsafe { crate::locked::restore(&self.bound, copy) };
             }
             in_hand = true;
             if self.another_attempt(chunk, cause.clone(), true) {
@@ -259,7 +265,7 @@ mod tests {
         let mut recovery = recovery(&words, 2);
         for attempt in 0..3 {
             assert_eq!(recovery.ledger().claim(1, OWNER).expect("free").attempt(), attempt);
-            let taken = recovery.take_back(OWNER, &died(), 0, std::ptr::null_mut());
+            let taken = recovery.take_back(OWNER, &died(), (0, None), std::ptr::null_mut());
             let last = attempt == 2;
             assert_eq!(taken, TakenBack { freed: usize::from(!last), failed: usize::from(last) });
         }
@@ -278,11 +284,14 @@ mod tests {
         };
         let mut lost = recovery(&words, 0);
         fold(&lost);
-        assert_eq!(lost.take_back(OWNER, &died(), 0, std::ptr::null_mut()).freed, 1);
+        assert_eq!(lost.take_back(OWNER, &died(), (0, None), std::ptr::null_mut()).freed, 1);
         assert!(lost.failed.is_empty(), "an accumulated chunk did not kill anybody");
         fold(&lost);
         let published = Flush::new(1, false, 9).word();
-        assert_eq!(lost.take_back(OWNER, &died(), published, std::ptr::null_mut()), TakenBack::default());
+        assert_eq!(
+            lost.take_back(OWNER, &died(), (published, None), std::ptr::null_mut()),
+            TakenBack::default()
+        );
         assert_eq!(lost.tally().done, 1);
     }
 }

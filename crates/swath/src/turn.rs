@@ -22,6 +22,7 @@ use crate::geometry::Geometry;
 use crate::kernel;
 use crate::ledger::{Claim, Ledger, Owner};
 use crate::limits::PARTIAL_INLINE_BYTES;
+use crate::locked::{self, Site};
 use crate::operand::{Bound, Operand};
 use crate::partial::Partial;
 use crate::undo;
@@ -82,6 +83,8 @@ pub(crate) struct Turn<'t> {
     // What follows is known from the first claim on.
     bound: Vec<Bound>,
     undo: *mut u8,
+    /// Of locked operands. Boxed: they point at it.
+    site: Option<Box<Site>>,
     partials: *mut Partial,
 }
 
@@ -111,6 +114,7 @@ impl<'t> Turn<'t> {
             sweep_from: None,
             bound: Vec::new(),
             undo: std::ptr::null_mut(),
+            site: None,
             partials: std::ptr::null_mut(),
             hand,
             descriptor,
@@ -242,22 +246,38 @@ impl<'t> Turn<'t> {
                 self.hand.attach.make_read_only(&operand.array.segment);
             }
             let base = self.hand.attach.get(&operand.array.segment, mode.writes())?;
-            self.bound.push(Bound { array: operand.array, mode, base });
+            self.bound.push(Bound::new(operand.array, mode, base));
         }
-        if self.descriptor.has(flag::UNDO) {
-            let slot = self.cell().undo();
-            let updated = self.bound.iter().filter(|b| b.is_updated()).map(|b| &b.array);
-            if undo::bytes(updated, self.geometry.rows_per_chunk()) as u64 > slot.len {
-                return Err("the undo slot is too small".into());
-            }
-            self.undo = self.hand.attach.get(&slot, true)?;
-        }
+        self.bind_undo()?;
         if self.descriptor.partials.id != 0 {
             let table = &self.descriptor.partials;
             if table.len < (self.geometry.chunks() * size_of::<Partial>()) as u64 {
                 return Err("the table of partials is shorter than its phase".into());
             }
             self.partials = self.hand.attach.get(table, true)?.cast();
+        }
+        Ok(())
+    }
+
+    fn bind_undo(&mut self) -> Result<(), String> {
+        let locked = self.bound.iter().any(Bound::is_locked);
+        if !locked && !self.descriptor.has(flag::UNDO) {
+            return Ok(());
+        }
+        let slot = self.cell().undo();
+        let rows = undo::bytes(&self.bound, self.geometry.rows_per_chunk());
+        if rows.saturating_add(locked::bytes(&self.bound)) as u64 > slot.len {
+            return Err("the undo slot is too small".into());
+        }
+        self.undo = self.hand.attach.get(&slot, true)?;
+        if locked {
+            let (board, epoch) = (self.hand.board, self.descriptor.epoch);
+            let copy = self.undo.wrapping_add(rows);
+            let site = Box::new(Site::new(board, self.hand.index, epoch, &self.bound, copy));
+            for operand in self.bound.iter_mut().filter(|b| b.is_locked()) {
+                operand.site = &raw const *site;
+            }
+            self.site = Some(site);
         }
         Ok(())
     }
@@ -293,6 +313,9 @@ impl<'t> Turn<'t> {
             // worker's own and large enough (bind), and the claim makes the rows ours.
             unsafe { undo::save(&self.bound, &held.rows, self.undo) };
             held.armed = self.ledger.arm(&mut held.claim);
+        }
+        if let Some(site) = &self.site {
+            site.begin(held.chunk());
         }
         if self.descriptor.has(flag::CHECK) {
             self.fill_with_pattern(&held.rows);
@@ -363,6 +386,9 @@ impl<'t> Turn<'t> {
         if self.ledger.commit(held.claim) {
             self.count(1);
         }
+        if let Some(site) = &self.site {
+            site.leave(false);
+        }
     }
 
     #[inline]
@@ -377,6 +403,9 @@ impl<'t> Turn<'t> {
         if held.armed {
             // SAFETY: as in `begin`; the slot holds a whole copy, since the claim is armed, and we are its owner.
             unsafe { undo::restore(&self.bound, &held.rows, self.undo) };
+        }
+        if let Some(site) = &self.site {
+            site.leave(true);
         }
         let cause = Cause { worker: self.hand.index, pid: self.hand.pid, what };
         let record = postcard::to_stdvec(&(held.chunk() as u64, cause)).unwrap_or_default();

@@ -32,9 +32,11 @@ fn runs(array: &ArrayRef) -> Runs {
     Runs { runs: others, bytes_per_row: item, stride: item * array.rows() }
 }
 
-/// Bytes of undo slot that a chunk of at most `rows` rows needs over `arrays`.
-pub(crate) fn bytes<'a>(arrays: impl Iterator<Item = &'a ArrayRef>, rows: usize) -> usize {
-    arrays.map(|array| array.row_bytes().saturating_mul(rows)).fold(0, usize::saturating_add)
+/// Bytes of undo slot that a chunk of at most `rows` rows needs for the updated operands of `bound`. What locked operands
+/// need lies behind them.
+pub(crate) fn bytes(bound: &[Bound], rows: usize) -> usize {
+    let updated = bound.iter().filter(|b| b.is_updated());
+    updated.map(|b| b.array.row_bytes().saturating_mul(rows)).fold(0, usize::saturating_add)
 }
 
 /// Which way to copy.

@@ -73,6 +73,54 @@ fn updates_collects_concats_and_folds() {
 }
 
 #[test]
+fn chunks_update_an_array_under_the_lock() {
+    for pool in pools() {
+        let x = SharedArray::from_shape_fn(10_000, |i| (i % 7) as u64).expect("room");
+        let (mut counts, mut last) = (SharedArray::<u64, _>::zeros(7), SharedArray::<u64, _>::zeros((2, 1)));
+        let (counts, last) = (counts.as_mut().expect("room"), last.as_mut().expect("room"));
+        let phase = pool.phase((&x, locked(counts), locked(last))).chunk(Chunk::Rows(100));
+        let seen = phase.map(|_, (x, mut counts, mut last)| {
+            for value in x {
+                counts.lock()[*value as usize] += 1;
+            }
+            last.lock()[[1, 0]] += 1;
+            last.lock()[[1, 0]]
+        });
+        let mut seen = seen.collect().expect("a phase");
+        seen.sort();
+        assert_eq!(seen, (1..=100).collect::<Vec<u64>>(), "each chunk had the lock alone");
+        assert_eq!((counts.view().sum(), counts.view()[0], counts.view()[6]), (10_000, 1429, 1428));
+        assert_eq!(last.view()[[1, 0]], 100);
+    }
+}
+
+#[test]
+fn what_a_failed_chunk_did_under_the_lock_is_undone() {
+    for pool in pools() {
+        let x = SharedArray::<u8, _>::zeros(10).expect("room");
+        let mut count = SharedArray::<u64, _>::zeros(1).expect("room");
+        let phase = pool.phase((&x, locked(&mut count))).chunk(Chunk::Rows(1)).keep_going();
+        let report = phase.for_each_report(|ctx, (_, mut count)| {
+            count.lock()[0] += 1;
+            assert!(ctx.chunk() % 2 == 0, "an odd chunk");
+        });
+        assert_eq!(report.expect("it goes on").failed.len(), 5);
+        assert_eq!(count.view()[0], 5);
+    }
+}
+
+#[test]
+fn locked_operands_are_not_cut_and_not_for_fold() {
+    let pool = Pool::builder().workers(1).build().expect("a pool");
+    let x = SharedArray::<u8, _>::zeros(10).expect("room");
+    let mut count = SharedArray::<u64, _>::zeros(1).expect("room");
+    let error = pool.phase(locked(&mut count)).for_each(|_, _| ()).expect_err("nothing to cut");
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    let fold = pool.phase((&x, locked(&mut count))).fold(|| 0u64, |_, _, _| ());
+    assert_eq!(fold.merge(|a, _| a).expect_err("refused").kind(), ErrorKind::Usage);
+}
+
+#[test]
 fn empty_arrays_and_wrong_shapes() {
     for pool in pools() {
         let none = SharedArray::<f64, _>::zeros(0).expect("room");

@@ -17,6 +17,7 @@ use swath_platform::{process, signal};
 fn main() -> ExitCode {
     let tests: &[stage::Test] = stage::cast![
         updates_without_any_option_survive_kills,
+        updates_under_the_lock_survive_kills,
         the_same_through_out_shows_the_mistake,
         many_small_phases_survive_kills,
         coordinators_killed_at_random_leave_nothing,
@@ -128,6 +129,33 @@ fn updates_without_any_option_survive_kills() {
         same_bits(&y, &serial_sum(n, rounds, |i| (i as f64).sin())),
         "{rounds} rounds, {in_chunk} in a chunk"
     );
+}
+
+/// Every chunk adds one to every element of an array that is locked, slowly enough to be killed in the middle, and one to a
+/// row of its own: both exactly once.
+fn updates_under_the_lock_survive_kills() {
+    let kills = if is_full() { 1000 } else { 60 };
+    let pool = pool(2);
+    let (n, bins) = (40, 20_000);
+    let mut own = SharedArray::<u64, _>::zeros(n).expect("room");
+    let mut all = SharedArray::<u64, _>::zeros(bins).expect("room");
+    let (mut rounds, mut in_chunk) = (0, 0);
+    under_kills(&pool, kills, || {
+        let phase = pool.phase((&mut own, locked(&mut all))).chunk(Chunk::Rows(1));
+        let report = phase.for_each_report(|_, (mut own, mut all)| {
+            own += 1;
+            for bin in &mut all.lock() {
+                *bin = std::hint::black_box(*bin) + 1;
+            }
+            let first = all.lock()[0];
+            assert!(all.lock().iter().all(|bin| *bin == first), "half an update");
+        });
+        rounds += 1;
+        in_chunk += report.expect("survives").killed_in_chunk;
+    });
+    assert!(in_chunk >= kills / 10, "of {kills} kills only {in_chunk} hit a chunk");
+    assert!(own.view().iter().all(|row| *row == rounds), "{rounds} rounds");
+    assert!(all.view().iter().all(|bin| *bin == rounds * n as u64), "{rounds} rounds: {:?}", all.view());
 }
 
 fn the_same_through_out_shows_the_mistake() {

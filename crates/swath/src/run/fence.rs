@@ -211,7 +211,7 @@ impl Fence<'_, '_> {
             (operand.taint)(Taint {
                 worker: holder.who.0 as u16,
                 pid: holder.pid,
-                rows: Some(holder.rows.clone()),
+                rows: operand.mode.is_cut().then(|| holder.rows.clone()),
                 why: format!("no exit within {:?} of SIGKILL", UNKILLABLE_AFTER),
             });
         }

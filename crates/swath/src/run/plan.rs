@@ -8,7 +8,7 @@ use crate::geometry::Geometry;
 use crate::limits::OPERANDS_MAX;
 use crate::operand::{Bound, Described};
 use crate::settings::Settings;
-use crate::undo;
+use crate::{locked, undo};
 
 /// A phase, ready to run.
 pub(crate) struct Plan<'p> {
@@ -39,16 +39,16 @@ fn needs_undo(plan: &Plan<'_>) -> bool {
 
 /// Bytes of undo slot per worker; 0 when nothing is undone.
 pub(crate) fn undo_bytes(plan: &Plan<'_>) -> usize {
-    if !needs_undo(plan) {
+    if plan.team.is_some() {
         return 0;
     }
     let bound = bound_of(&plan.operands);
-    undo::bytes(bound.iter().filter(|b| b.is_updated()).map(|b| &b.array), plan.geometry.rows_per_chunk())
+    undo::bytes(&bound, plan.geometry.rows_per_chunk()).saturating_add(locked::bytes(&bound))
 }
 
 /// The operands in the coordinator's own mapping.
 pub(crate) fn bound_of(operands: &[Described<'_>]) -> Vec<Bound> {
-    operands.iter().map(|o| Bound { array: o.array, mode: o.mode, base: o.base }).collect()
+    operands.iter().map(|o| Bound::new(o.array, o.mode, o.base)).collect()
 }
 
 /// Errors that no worker is needed for.

@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/swath/src/gather.rs", "reads the table of partials"),
     ("crates/swath/src/init.rs", "a static in .init_array"),
     ("crates/swath/src/inline.rs", "places the board, calls the driver by its address"),
+    ("crates/swath/src/locked.rs", "copies and shows an array that the phase's lock guards"),
     ("crates/swath/src/operand.rs", "what an operand promises about its views"),
     ("crates/swath/src/pool.rs", "an inline pool's pointers may be sent to other threads"),
     ("crates/swath/src/recovery.rs", "the ledger and the arrays of the phase under way, by pointer"),
