@@ -109,6 +109,8 @@ pub(crate) enum Form {
     Short,
     /// One point.
     Only(Point),
+    /// Where it sleeps in the kernel.
+    Asleep,
     /// Full, but stop at the first failure.
     UntilCaught,
 }
@@ -375,14 +377,15 @@ impl Trace {
     fn points(&self, form: Form, short_points: usize) -> (Vec<Point>, usize) {
         let last = self.pcs.len() - 1;
         let at = |step: usize| Point { step, asleep: false };
+        let asleep = self.asleep.iter().map(|step| Point { step: *step, asleep: true });
         let stride = match form {
             Form::Only(point) => return (vec![point], 1),
+            Form::Asleep => return (asleep.collect(), 1),
             Form::Full | Form::UntilCaught => 1,
             Form::Short => last.div_ceil(short_points).max(1),
         };
         // Those around system calls first: if the short form has to cut, it cuts evenly spread ones.
         let around = self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]);
-        let asleep = self.asleep.iter().map(|step| Point { step: *step, asleep: true });
         let mut points: Vec<Point> = [at(0), at(last)].into_iter().chain(around).chain(asleep).collect();
         points.extend((0..=last).step_by(stride).map(at));
         let mut seen = BTreeSet::new();

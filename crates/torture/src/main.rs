@@ -2,6 +2,7 @@
 //!
 //!     swath-torture steps [--op NAME] [--scenario NAME] [--full | --step K]
 //!     swath-torture chaos [--kills N] [--seed S]
+//!     swath-torture rivals
 //!     swath-torture self-test
 //!     swath-torture list
 //!
@@ -14,6 +15,7 @@ mod battery;
 mod chaos;
 mod ops;
 mod report;
+mod rivals;
 mod scenario;
 mod seeded;
 mod self_test;
@@ -70,6 +72,8 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Put other systems' primitives through the same, and print what becomes of the survivors.
+    Rivals,
     /// Prove the harness: every seeded bug must be caught, every sound toy must pass.
     SelfTest,
     /// Name all operations and scenarios.
@@ -91,6 +95,10 @@ fn main() -> ExitCode {
         Command::Chaos { kills, seed } => surround().and_then(|()| {
             ops::warm_up();
             chaos::run(kills, seed.unwrap_or_else(|| u64::from(std::process::id())))
+        }),
+        Command::Rivals => prepare().and_then(|()| {
+            ops::warm_up();
+            rivals::run()
         }),
         Command::SelfTest => prepare().and_then(|()| self_test::run()),
     };

@@ -58,6 +58,12 @@ pub(crate) fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// SIGKILL to a process and all of its group, which it leads.
+pub(crate) fn kill_group(pid: i32) {
+    // SAFETY: as for `kill`: the group has the number of its leader.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
 /// Reaps one child; `None` if it still runs (only without `block`).
 pub(crate) fn reap(pid: i32, block: bool) -> Option<Ending> {
     loop {

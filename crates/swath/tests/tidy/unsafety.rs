@@ -87,6 +87,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/torture/src/chaos/fault.rs", "signals, and a crash on purpose"),
     ("crates/torture/src/chaos/urgency.rs", "setpriority"),
     ("crates/torture/src/ops/props.rs", "places what is tortured"),
+    ("crates/torture/src/rivals/glibc.rs", "calls C's primitives"),
+    ("crates/torture/src/rivals/glibc_barrier.rs", "calls C's primitives"),
+    ("crates/torture/src/rivals/glibc_condition.rs", "calls C's primitives"),
+    ("crates/torture/src/rivals/raw_sync.rs", "raw_sync places its objects in memory that the caller names"),
     (
         "crates/torture/src/seeded/probe.rs",
         "operations of a known number of instructions, and ones that crash",

@@ -4,7 +4,7 @@ mod barrier;
 mod event;
 mod ledger;
 mod mutex;
-mod props;
+pub(crate) mod props;
 mod rwlock;
 mod segment;
 mod slot;
