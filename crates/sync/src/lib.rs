@@ -37,12 +37,14 @@ pub mod atomics;
 #[cfg(not(loom))]
 mod atomics;
 mod barrier;
+mod condvar;
 mod deadline;
 mod death;
 mod event;
 mod lock_error;
 mod lock_word;
 mod mutex;
+mod once;
 mod owner;
 mod park;
 mod party;
@@ -51,8 +53,10 @@ mod peer;
 mod place;
 #[cfg(not(loom))]
 pub mod raw_sync;
+mod recursive;
 mod rw_raw;
 mod rwlock;
+mod semaphore;
 pub mod slots;
 mod taken;
 mod waiting;
@@ -63,16 +67,24 @@ mod witness;
 #[cfg(loom)]
 pub use barrier::OwnedBarrier;
 pub use barrier::{Barrier, BarrierError};
+pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
 pub use event::Event;
 pub use lock_error::{LockError, PoisonedBy};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
+pub use once::{Called, Once};
 pub use owner::{Holder, THREADS_PER_SLOT_MAX};
 pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
+pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
+pub use semaphore::{
+    BoundedSemaphore, Cell as SemaphoreCell, PERMITS_MAX, Permit, Semaphore, SemaphoreError,
+};
+#[cfg(not(loom))]
+pub use semaphore::{BoundedSemaphorePlan, SemaphorePlan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
 #[cfg(not(loom))]

@@ -46,6 +46,12 @@ pub enum LockError {
         /// The calling thread.
         holder: Holder,
     },
+    /// The calling thread holds it as often as it may.
+    #[error("the calling thread holds the lock {limit} times already")]
+    TooDeep {
+        /// How often that is.
+        limit: u32,
+    },
     /// A writer died in the middle of its change: the value is not to be looked at before the next writer, who gets
     /// [`Taken::Recovered`](crate::Taken), has made it whole.
     #[error("{dead} died writing and the value has not been repaired: take the lock for writing")]

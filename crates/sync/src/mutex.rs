@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::atomics::UnsafeCell;
 use crate::deadline::Deadline;
 use crate::lock_error::{LockError, PoisonedBy};
+use crate::lock_word::{BY_DEATH, RawLock};
 use crate::owner::Holder;
 use crate::party::Party;
-use crate::lock_word::{BY_DEATH, RawLock};
 use crate::taken::{Guarded, Recovered, Taken, sealed::Sealed};
 
 /// A value that one thread of one process at a time may touch.

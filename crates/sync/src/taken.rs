@@ -75,6 +75,11 @@ impl<G: Guarded> Recovered<G> {
         self.dead
     }
 
+    /// The guard of the value that is in doubt.
+    pub fn guard(&self) -> &G {
+        &self.guard
+    }
+
     /// Says that the value is whole, and goes on as a holder like any other.
     pub fn repaired(self) -> G {
         let this = ManuallyDrop::new(self);

@@ -7,6 +7,7 @@ mod mutex;
 pub(crate) mod props;
 mod rwlock;
 mod segment;
+mod semaphore;
 mod slot;
 
 use crate::scenario::Case;
@@ -15,6 +16,7 @@ use crate::scenario::Case;
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = mutex::cases();
     cases.extend(rwlock::cases());
+    cases.extend(semaphore::cases());
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(slot::cases());

@@ -291,7 +291,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("rw-write", "dead-reader", kill(Deed::Write, DeadReader, Both)),
         case("rw-write", "inherited", kill(Deed::Write, DeadWriter, Both)),
         case("rw-write", "update", kill(Deed::Update, Nobody, Both)),
-        case("rw-write", "update-reader-waits", kill(Deed::Update, WaitingReader, Both)),
+        case("rw-write", "update-contended", kill(Deed::Update, Writer, Both)),
         case("rw-write", "paused", pause(Deed::Update, Nobody)),
         case("rw-unlock", "reader", kill(Deed::Leave, Nobody, Both)),
         case("rw-unlock", "reader-writer-waits", kill(Deed::Leave, WaitingWriter, Both)),
