@@ -60,15 +60,15 @@ impl<T: Element, D: Dimension> ArrayOptions<T, D> {
         self
     }
 
-    /// Fault all pages in now, by this thread. Without it each page is faulted in by whoever touches it first, which is
-    /// faster for arrays that the workers fill.
+    /// Fault all pages in now, by this thread. Without it each page is faulted in by whoever touches it first; the pool's
+    /// `populate` has the workers do it.
     pub fn populate(mut self, populate: bool) -> Self {
         self.populate = populate;
         self
     }
 
-    /// Ask the kernel for huge pages (which faults them all in). Best effort: refused, the array has ordinary
-    /// pages; the kernel refuses unless the mapping happens to begin at a multiple of 2 MiB.
+    /// Ask the kernel for huge pages (which faults them all in). Best effort: refused, or below 4 MiB, the array has ordinary
+    /// pages.
     pub fn huge_pages(mut self, huge_pages: bool) -> Self {
         self.huge_pages = huge_pages;
         self

@@ -39,6 +39,10 @@ fn list(report: &CleanReport, dry_run: bool, out: &mut dyn Write) -> io::Result<
         for name in &session.names {
             writeln!(out, "  {name}")?;
         }
+        for pid in &session.programs {
+            let verb = if dry_run { "would kill" } else { "killed" };
+            writeln!(out, "  {verb} program {pid}, which its workers had started")?;
+        }
         if let Some(layout) = &session.other_layout {
             writeln!(out, "  (of another build, {layout}: its segments stay)")?;
         }

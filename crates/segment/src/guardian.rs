@@ -15,6 +15,7 @@ use swath_platform::{file, futex, process};
 use swath_sync::slots::{SLOTS_MAX, SlotState, Witness};
 
 use crate::control::{self, Control};
+use crate::descendants;
 use crate::layout::HeaderImage;
 use crate::limits::{GUARDIAN_EXITS_MS, GUARDIAN_SLICE_MS};
 use crate::name::{SessionId, shm_path};
@@ -144,7 +145,10 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     while workers.kill_leftovers() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if let (Some(id), Ok(stat)) = (id, file::stat(lock))
+    if let Some(id) = &id {
+        descendants::kill_all(id);
+    }
+    if let (Some(id), Ok(stat)) = (&id, file::stat(lock))
         && still
     {
         let _ = file::unlink_if(&shm_path(&id.lock_name(header.uid)), stat.identity());

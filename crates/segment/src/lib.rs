@@ -20,6 +20,7 @@ pub mod admin;
 mod attach;
 mod backing;
 pub mod control;
+mod descendants;
 mod error;
 mod foreign;
 mod guard;
@@ -42,6 +43,7 @@ mod table;
 
 pub use attach::{Attachments, Mode};
 pub use control::Control;
+pub use descendants::SESSION_VARIABLE;
 pub use error::{Error, Result};
 pub use foreign::Foreign;
 pub use guardian::guardian_entry;

@@ -36,6 +36,9 @@ pub const GUARDIAN_BACKOFF_MAX_MS: u64 = 1000;
 /// How long the end of a session waits for the guardian it has killed.
 pub const GUARDIAN_END_MS: u64 = 1000;
 
+/// How long a cleaner goes on killing what a dead session's workers had started.
+pub const DESCENDANTS_MS: u64 = 1000;
+
 /// Longest header of a `.npy` segment that `list` reads.
 pub const NPY_HEADER_MAX: usize = 4096;
 

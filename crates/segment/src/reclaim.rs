@@ -6,6 +6,7 @@ use std::path::Path;
 
 use swath_platform::file::{self, Access};
 
+use crate::descendants;
 use crate::error::Result;
 use crate::layout::EntryImage;
 use crate::name::{SessionId, shm_path, validate};
@@ -31,6 +32,8 @@ pub struct Cleaned {
     pub owner_pid: u32,
     /// The names removed, the lock file last.
     pub names: Vec<String>,
+    /// Programs that its workers had started and that outlived it, killed.
+    pub programs: Vec<u32>,
     /// Bytes that those names kept.
     pub bytes: u64,
     /// Set when another build wrote the session's table in a form that we do not know: its segments stay.
@@ -80,6 +83,7 @@ fn clean_one(lock: &LockFile, dry_run: bool, report: &mut CleanReport) {
         id: lock.id.as_str().to_owned(),
         owner_pid: snapshot.as_ref().map_or(0, |snapshot| snapshot.header.coordinator_pid),
         names: Vec::new(),
+        programs: if dry_run { descendants::all(&lock.id) } else { descendants::kill_all(&lock.id) },
         bytes: lock.stat.size,
         other_layout: None,
     };

@@ -29,6 +29,7 @@ mod panic_note;
 mod partial;
 mod phase;
 mod pool;
+mod populate;
 mod range;
 mod recovery;
 mod reduce;

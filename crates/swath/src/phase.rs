@@ -145,6 +145,11 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
         self
     }
 
+    pub(crate) fn keeping_values(mut self) -> Self {
+        self.settings.keeping_values = true;
+        self
+    }
+
     /// Failed chunks do not end the phase and are no error: values are those of the other chunks, and the `_report` forms
     /// list what is missing.
     pub fn keep_going(mut self) -> Self {

@@ -33,6 +33,8 @@ pub(crate) struct Settings<'p> {
     pub(crate) retries: u32,
     pub(crate) retry_if: Option<RetryIf>,
     pub(crate) keep_going: bool,
+    /// The kernel does not write what it is given to write: no check pattern.
+    pub(crate) keeping_values: bool,
     pub(crate) seed: u64,
     pub(crate) progress: Option<ProgressFn<'p>>,
 }
@@ -47,6 +49,7 @@ impl Settings<'_> {
             retries: RETRIES_DEFAULT,
             retry_if: None,
             keep_going: false,
+            keeping_values: false,
             seed: 0,
             progress: None,
         }

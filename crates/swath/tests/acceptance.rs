@@ -38,9 +38,8 @@ fn park() -> ! {
 
 // ---- C17: the parent is killed ---------------------------------------------------------------------------------------
 
-/// Three arrays, four workers that compute for ever, each with a program that it has started (`helpers`).
-fn busy(args: &[String]) {
-    let helpers = args[0] == "helpers";
+/// Three arrays, four workers that compute for ever, each with a program that it has started.
+fn busy(_: &[String]) {
     let named: SharedArray<f64, _> = SharedArray::options()
         .name(format!("swath-busy-{}", process::getpid()))
         .create(10_000)
@@ -48,37 +47,33 @@ fn busy(args: &[String]) {
     let automatic = SharedArray::<u8, _>::zeros(1 << 20).expect("an array");
     let mut unnamed: SharedArray<u32, _> = SharedArray::options().unnamed().create(4).expect("a memfd");
     let pool = Pool::builder().workers(4).build().expect("a pool");
-    let _ = pool
-        .phase((&mut unnamed, whole(&named), whole(&automatic)))
-        .args(helpers)
-        .chunk(Chunk::Rows(1))
-        .for_each(|ctx, (mut mine, ..)| {
-            if *ctx.args() {
-                let helper = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn();
-                println!("helper {}", helper.expect("a program").id());
-            }
+    let _ = pool.phase((&mut unnamed, whole(&named), whole(&automatic))).chunk(Chunk::Rows(1)).for_each(
+        |_, (mut mine, ..)| {
+            let helper = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn();
+            println!("helper {}", helper.expect("a program").id());
             println!("busy");
             while std::hint::black_box(true) {
                 mine += 1;
             }
-        });
+        },
+    );
     unreachable!("the phase never ends");
 }
 
 /// The role, as far as everybody in it is at work.
-fn play_busy(helpers: bool) -> Actor {
-    let mut actor = Actor::play("busy", &[if helpers { "helpers" } else { "alone" }]);
+fn play_busy() -> Actor {
+    let mut actor = Actor::play("busy", &[]);
     (0..4).for_each(|_| drop(actor.told("busy")));
     assert_eq!(actor.processes_called("swath-worker").len(), 4);
     assert_eq!(actor.processes_called("swath-guardian").len(), 1);
-    assert_eq!(actor.processes().len(), 6 + if helpers { 4 } else { 0 });
+    assert_eq!(actor.processes().len(), 10);
     // The lock file and two of the three arrays.
     assert_eq!(actor.new_names().len(), 3, "{:?}", actor.new_names());
     actor
 }
 
 fn c17_coordinator_killed_with_busy_workers() {
-    let mut actor = play_busy(true);
+    let mut actor = play_busy();
     actor.kill();
     actor.assert_gone();
 }
@@ -107,7 +102,7 @@ fn c17_coordinator_killed_just_after_spawning_began() {
 }
 
 /// Coordinator and guardian die together: the coordinator is stopped first, so that it cannot start another guardian.
-/// Without helpers: nobody is left who could end what kernels started, the kernel's PDEATHSIG reaches the workers alone.
+/// The workers end at once, by PDEATHSIG; what they had started goes on until somebody cleans.
 fn kill_both(actor: &mut Actor) {
     let guardian = actor.processes_called("swath-guardian")[0];
     actor.signal(signal::STOP);
@@ -115,12 +110,14 @@ fn kill_both(actor: &mut Actor) {
     signal_pid(guardian, signal::KILL);
     assert!(eventually(PROMISE, || process::state_char(guardian) == Some('Z')));
     actor.kill();
-    actor.assert_no_processes();
+    let workers_are_gone = || actor.processes_called("swath-worker").is_empty();
+    assert!(eventually(PROMISE, workers_are_gone), "{:?}", actor.processes());
+    assert_eq!(actor.processes_called("sleep").len(), 4, "the helpers");
     assert_eq!(actor.new_names().len(), 3, "nobody was left to remove them: {:?}", actor.new_names());
 }
 
 fn c17_coordinator_and_guardian_killed_then_clean() {
-    let mut actor = play_busy(false);
+    let mut actor = play_busy();
     kill_both(&mut actor);
     let found = admin::list().expect("a list");
     let dead = found.iter().find(|s| s.owner_pid == actor.pid()).expect("listed");
@@ -128,14 +125,17 @@ fn c17_coordinator_and_guardian_killed_then_clean() {
     let report = admin::clean(false).expect("a cleaning");
     let cleaned = report.cleaned.iter().find(|c| c.id == dead.id).expect("cleaned");
     assert_eq!((cleaned.names.len(), report.failed.len()), (3, 0), "{report:?}");
+    assert_eq!(cleaned.programs.len(), 4, "{report:?}");
+    actor.assert_no_processes();
     assert_eq!(actor.new_names(), Vec::<String>::new());
 }
 
 fn c17_coordinator_and_guardian_killed_then_the_next_start() {
-    let mut actor = play_busy(false);
+    let mut actor = play_busy();
     kill_both(&mut actor);
     let (status, said) = Actor::play("hello", &[]).finish();
     assert!(status.success() && said.contains("sum 45"), "{status} {said}");
+    actor.assert_no_processes();
     assert_eq!(actor.new_names(), Vec::<String>::new());
 }
 

@@ -121,6 +121,45 @@ fn locked_operands_are_not_cut_and_not_for_fold() {
 }
 
 #[test]
+fn populating_keeps_every_value_in_either_order() {
+    for pool in pools() {
+        for order in [swath::array::Order::C, swath::array::Order::Fortran] {
+            let options = SharedArray::options().unnamed().order(order);
+            let mut a: SharedArray<f64, _> = options.create((300, 1000)).expect("room");
+            a.view_mut().iter_mut().enumerate().for_each(|(i, x)| *x = i as f64);
+            pool.populate(&mut a).expect("memory");
+            assert!(a.view().iter().enumerate().all(|(i, x)| *x == i as f64));
+        }
+    }
+}
+
+/// Minor page faults of a process so far: field 10 of its `stat`.
+fn faults_of(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    let rest = &stat[stat.rfind(')').expect("a name") + 2..];
+    rest.split(' ').nth(7).expect("a field").parse().expect("a number")
+}
+
+#[test]
+fn a_populated_array_is_mapped_in_its_worker() {
+    const PAGES: usize = 4096;
+    let pool = Pool::builder().workers(1).build().expect("a pool");
+    let first_pass = |populate: bool| {
+        let options = SharedArray::options().unnamed();
+        let mut a: SharedArray<u8, _> = options.create(PAGES * 4096).expect("room");
+        if populate {
+            pool.populate(&mut a).expect("memory");
+        }
+        let before = faults_of(pool.pids()[0]);
+        pool.phase(out(&mut a)).for_each(|_, mut a| a.fill(1)).expect("a phase");
+        faults_of(pool.pids()[0]) - before
+    };
+    let (cold, warm) = (first_pass(false), first_pass(true));
+    assert!(cold >= PAGES as u64 / 32, "{cold} faults without"); // the kernel may map a few at a time
+    assert!(warm <= cold / 4, "{warm} faults with, {cold} without");
+}
+
+#[test]
 fn empty_arrays_and_wrong_shapes() {
     for pool in pools() {
         let none = SharedArray::<f64, _>::zeros(0).expect("room");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytemuck::Zeroable;
 use swath_platform::spawn::SpawnSelf;
 use swath_platform::{file, life, process};
-use swath_segment::{Keep, Reactor, SegmentRef};
+use swath_segment::{Keep, Reactor, SESSION_VARIABLE, SegmentRef, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use super::ladder::Rung;
@@ -162,8 +162,9 @@ fn new_arena() -> std::io::Result<(File, SegmentRef)> {
     Ok((file, reference))
 }
 
-/// Ours, and thread counts for libraries that would otherwise start one thread per processor in every worker.
-pub(super) fn environment(threads: usize) -> Vec<CString> {
+/// Ours, the session's id for what kernels start, and thread counts for libraries that would otherwise start one thread per
+/// processor in every worker.
+pub(super) fn environment(session: &Session, threads: usize) -> Vec<CString> {
     use std::os::unix::ffi::OsStrExt;
     const THREADS: [&str; 6] = [
         "OMP_NUM_THREADS",
@@ -176,8 +177,11 @@ pub(super) fn environment(threads: usize) -> Vec<CString> {
     let entry = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
         CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
     };
-    let mut all: Vec<CString> =
-        std::env::vars_os().filter_map(|(name, value)| entry(&name, &value)).collect();
+    let mut all: Vec<CString> = std::env::vars_os()
+        .filter(|(name, _)| name != SESSION_VARIABLE)
+        .filter_map(|(name, value)| entry(&name, &value))
+        .collect();
+    all.extend(entry(SESSION_VARIABLE.as_ref(), session.id().as_ref()));
     for name in THREADS {
         if std::env::var_os(name).is_none() {
             all.extend(entry(name.as_ref(), threads.to_string().as_ref()));

@@ -79,7 +79,7 @@ pub(super) fn flags(plan: &Plan<'_>, strict_inputs: bool) -> u32 {
     let mut flags = 0;
     for (set, bit) in [
         (needs_undo(plan), flag::UNDO),
-        (check && plan.team.is_none(), flag::CHECK),
+        (check && plan.team.is_none() && !plan.settings.keeping_values, flag::CHECK),
         (plan.settings.keep_going, flag::KEEP_GOING),
         (strict_inputs, flag::STRICT_INPUTS),
         (plan.team.is_some(), flag::TEAM),
