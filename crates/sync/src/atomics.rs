@@ -18,6 +18,11 @@ mod inner {
     pub(crate) use swath_platform::clock::now_ns;
     pub(crate) use swath_platform::futex::{Wait, wait_any_until, wait_until, wake, wake_all};
 
+    /// Between accesses that are all sequentially consistent, where loom, which takes those for acquire and release, needs
+    /// to be told.
+    #[inline(always)]
+    pub(crate) fn model_fence() {}
+
     /// Whether waits for a peer end by themselves. They do; a model can take that away.
     #[inline(always)]
     pub(crate) const fn slices() -> bool {
@@ -177,6 +182,10 @@ mod inner {
         if !dead() {
             loom::sync::atomic::fence(order);
         }
+    }
+
+    pub(crate) fn model_fence() {
+        fence(Ordering::SeqCst);
     }
 
     #[derive(Debug)]

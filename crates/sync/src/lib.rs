@@ -41,6 +41,7 @@ mod condvar;
 mod deadline;
 mod death;
 mod event;
+mod joinable;
 mod lock_error;
 mod lock_word;
 mod mutex;
@@ -51,6 +52,8 @@ mod party;
 mod peer;
 #[cfg(not(loom))]
 mod place;
+mod pod;
+mod queue;
 #[cfg(not(loom))]
 pub mod raw_sync;
 mod recursive;
@@ -70,6 +73,9 @@ pub use barrier::{Barrier, BarrierError};
 pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
 pub use event::Event;
+pub use joinable::{Delivery, JoinableQueue, SIMPLE_QUEUE_CAPACITY, SimpleQueue};
+#[cfg(not(loom))]
+pub use joinable::{JoinableQueuePlan, SimpleQueuePlan};
 pub use lock_error::{LockError, PoisonedBy};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
@@ -79,6 +85,9 @@ pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
 pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
+#[cfg(not(loom))]
+pub use queue::QueuePlan;
+pub use queue::{Cell as QueueCell, Queue, QueueError};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
 pub use semaphore::{
     BoundedSemaphore, Cell as SemaphoreCell, PERMITS_MAX, Permit, Semaphore, SemaphoreError,

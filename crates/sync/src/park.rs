@@ -14,7 +14,7 @@ const SPIN_NS: u64 = 20_000;
 const PAUSES_PER_YIELD: u32 = 32;
 
 /// In a parked word: somebody sleeps, or is about to. The other bits count how often that was taken back by a wake.
-const ASLEEP: u32 = 1;
+pub(crate) const ASLEEP: u32 = 1;
 
 /// Waits until `ready()`: spins for 20 µs, giving the processor away every 32 pauses, then sleeps.
 ///

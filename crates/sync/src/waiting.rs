@@ -39,6 +39,11 @@ impl Waiting<'_> {
         self.deaths = self.table.deaths().load(Ordering::Acquire);
     }
 
+    /// The count of deaths at the last look.
+    pub(crate) fn deaths_seen(&self) -> u32 {
+        self.deaths
+    }
+
     /// Whether the deadline has passed.
     pub(crate) fn is_over(&self) -> bool {
         self.deadline_ns == 0 || (self.deadline_ns != u64::MAX && now_ns() >= self.deadline_ns)

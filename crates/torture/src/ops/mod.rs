@@ -3,8 +3,10 @@
 mod barrier;
 mod event;
 mod ledger;
+mod letters;
 mod mutex;
 pub(crate) mod props;
+mod queue;
 mod rwlock;
 mod segment;
 mod semaphore;
@@ -19,6 +21,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(semaphore::cases());
     cases.extend(barrier::cases());
     cases.extend(event::cases());
+    cases.extend(queue::cases());
     cases.extend(slot::cases());
     cases.extend(ledger::cases());
     cases.extend(segment::cases());
