@@ -1,11 +1,14 @@
 //! The operations of swath, one file per family.
 
 mod barrier;
+mod condvar;
 mod event;
 mod ledger;
 mod letters;
 mod mutex;
+mod once;
 pub(crate) mod props;
+mod recursive;
 mod queue;
 mod rwlock;
 mod segment;
@@ -18,7 +21,10 @@ use crate::scenario::Case;
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = mutex::cases();
     cases.extend(rwlock::cases());
+    cases.extend(recursive::cases());
     cases.extend(semaphore::cases());
+    cases.extend(condvar::cases());
+    cases.extend(once::cases());
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(queue::cases());
