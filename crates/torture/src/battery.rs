@@ -291,7 +291,7 @@ impl Battery {
             let struck = Instant::now();
             let (outcome, took) = match case.play.fault() {
                 Fault::Kill => self.finish(case, run, moment, struck),
-                Fault::Pause => self.pause(case, run, struck),
+                Fault::Pause => self.pause(case, run, asleep, struck),
             };
             return Ok((pc, outcome, took));
         }
@@ -299,7 +299,7 @@ impl Battery {
     }
 
     /// Others act while the victim stands still; then it goes on to its end.
-    fn pause(&self, case: &Case, mut run: Run<'_>, struck: Instant) -> (Outcome, Duration) {
+    fn pause(&self, case: &Case, mut run: Run<'_>, asleep: bool, struck: Instant) -> (Outcome, Duration) {
         let stage = &self.stage;
         let between =
             victim::fork_role(stage, CHECKER, || case.play.meanwhile(stage)).map_err(|e| e.to_string());
@@ -307,8 +307,12 @@ impl Battery {
             Ok(pid) => judge(stage, &[(pid, CHECKER)], struck + self.deadline),
             Err(text) => Outcome::Wrong(text),
         };
-        let mut stop = if run.tracee.has_returned() { Stop::Ended } else { run.tracee.run_out() };
-        stop = wake(stage, &mut run.tracee, stop);
+        // Who sleeps has to come out of its system call before it can be told to go on.
+        let mut stop = if asleep { wake(stage, &mut run.tracee, Stop::Asleep) } else { Stop::Here };
+        if stop == Stop::Here {
+            stop = if run.tracee.has_returned() { Stop::Ended } else { run.tracee.run_out() };
+            stop = wake(stage, &mut run.tracee, stop);
+        }
         if stop != Stop::Ended {
             return (self.give_up(run, stop), struck.elapsed());
         }

@@ -62,11 +62,11 @@ fn catch(battery: &Battery, seed: &Seed) -> bool {
                 Outcome::Wrong(text) => ("wrong", text),
                 Outcome::Fine(_) => return false,
             };
-            println!("ok   {:<62} {sign} at step {} of `{}`: {text}", seed.bug, failure.point, case.scenario);
+            println!("ok   {:<76} {sign} at step {} of `{}`: {text}", seed.bug, failure.point, case.scenario);
             return true;
         }
     }
-    println!("FAIL {:<62} not caught", seed.bug);
+    println!("FAIL {:<76} not caught", seed.bug);
     false
 }
 

@@ -103,5 +103,9 @@ pub(super) fn sound() -> Vec<Case> {
 /// See the module.
 pub(super) fn bugs() -> Vec<Seed> {
     let cases = vec![case("toy barrier", "first arriver", FirstArriver { anonymous: true })];
-    vec![Seed { bug: "barrier: arrivals are counted, not named (as glibc's)", sign: Sign::Wrong, cases }]
+    vec![Seed {
+        bug: "barrier: arrivals are counted, not named (pthread_barrier_t)",
+        sign: Sign::Wrong,
+        cases,
+    }]
 }

@@ -195,6 +195,6 @@ pub(super) fn bugs() -> Vec<Seed> {
         seed("commit: DONE is stored before the effect", Flaw::DoneBeforeRun),
         seed("undo: ARMED is stored after the run", Flaw::ArmedAfterRun),
         seed("recovery: the chunk is freed before it is restored", Flaw::FreedBeforeRestored),
-        seed("recovery: a chunk is taken from a slow worker by silence", Flaw::ReclaimBySilence),
+        seed("recovery: a chunk is taken from a slow worker by silence (Aeron #377)", Flaw::ReclaimBySilence),
     ]
 }

@@ -1,4 +1,4 @@
-//! A toy lock that survives its owner, and five ways to get it wrong.
+//! A toy lock that survives its owner, and six ways to get it wrong.
 //!
 //! word: 0 free, else WAITERS | generation << 8 | party. Lock: CAS 0 → me; else set WAITERS, look whether the owner is
 //! dead (then CAS to me: *recovered*), sleep at most a slice, again. Unlock: swap 0, wake one if WAITERS was set. Who has
@@ -15,13 +15,14 @@ use crate::word;
 
 const WAITERS: u32 = 1 << 31;
 const SLICE: Duration = Duration::from_millis(10);
-/// What the flaw `OwnerAfter` writes to say "taken" before it says by whom.
+/// What two of the flaws write to say "taken" without saying by whom.
 const ANONYMOUS: u32 = 1 << 30;
 const AT: usize = 4096;
 
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Flaw {
     None,
+    NoOwner,
     OwnerAfter,
     LateWakeWithoutSlices,
     SilentHandover,
@@ -49,7 +50,11 @@ impl ToyLock {
         let start = Instant::now();
         let mut bits = 0;
         loop {
-            let taken = if self.flaw == Flaw::OwnerAfter { ANONYMOUS } else { me | bits };
+            let taken = match self.flaw {
+                Flaw::OwnerAfter => ANONYMOUS,
+                Flaw::NoOwner => ANONYMOUS | bits,
+                _ => me | bits,
+            };
             let Err(seen) = self.word.compare_exchange(0, taken, Ordering::SeqCst, Ordering::SeqCst) else {
                 if self.flaw == Flaw::OwnerAfter {
                     self.word.fetch_or(me | bits, Ordering::SeqCst);
@@ -70,7 +75,7 @@ impl ToyLock {
     fn take_over(&self, me: u32, seen: u32, start: Instant) -> Option<bool> {
         let (party, generation) = (seen & 0xff, seen >> 8 & 0xff);
         let dead = match self.flaw {
-            Flaw::OwnerAfter if party == 0 => false,
+            Flaw::OwnerAfter | Flaw::NoOwner if party == 0 => false,
             Flaw::IgnoresGeneration => self.roster.is_place_dead(party),
             Flaw::ReclaimBySilence => start.elapsed() > 3 * SLICE,
             _ => self.roster.is_dead(party, generation),
@@ -210,6 +215,7 @@ pub(super) fn sound() -> Vec<Case> {
 pub(super) fn bugs() -> Vec<Seed> {
     let seed = |bug, sign, flaw| Seed { bug, sign, cases: cases(flaw) };
     vec![
+        seed("lock: nobody knows who holds it (raw_sync; pthread_mutex_t)", Sign::Hung, Flaw::NoOwner),
         seed("lock: the owner is stored after the acquisition", Sign::Hung, Flaw::OwnerAfter),
         seed(
             "unlock: WAITERS dropped, wake late, waits without slices",

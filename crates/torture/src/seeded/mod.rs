@@ -2,15 +2,19 @@
 //!
 //! A toy is small enough to be read in one go, so that a catch can be believed; its sound form runs through the same
 //! battery and must pass, so that a catch is not noise. They speak the harness's own language ([`Scenario`]) and
-//! use nothing of swath.
+//! use nothing of swath. Where a flaw was published as a bug of another system, its name says so.
 //!
 //! [`Scenario`]: crate::scenario::Scenario
 
 mod barrier;
+mod channel;
+mod condition;
 mod ledger;
 mod lock;
 mod names;
+mod permits;
 mod probe;
+mod robust;
 mod roster;
 mod slot;
 
@@ -36,7 +40,11 @@ pub(crate) struct Seed {
 /// All seeded bugs.
 pub(crate) fn bugs() -> Vec<Seed> {
     let mut bugs = lock::bugs();
+    bugs.extend(robust::bugs());
     bugs.extend(barrier::bugs());
+    bugs.extend(condition::bugs());
+    bugs.extend(permits::bugs());
+    bugs.extend(channel::bugs());
     bugs.extend(ledger::bugs());
     bugs.extend(names::bugs());
     bugs.extend(slot::bugs());
@@ -47,7 +55,11 @@ pub(crate) fn bugs() -> Vec<Seed> {
 /// The same toys without a flaw.
 pub(crate) fn sound() -> Vec<Case> {
     let mut cases = lock::sound();
+    cases.extend(robust::sound());
     cases.extend(barrier::sound());
+    cases.extend(condition::sound());
+    cases.extend(permits::sound());
+    cases.extend(channel::sound());
     cases.extend(ledger::sound());
     cases.extend(names::sound());
     cases.extend(slot::sound());
