@@ -42,6 +42,7 @@ mod deadline;
 mod death;
 mod event;
 mod joinable;
+mod lane;
 mod lock_error;
 mod lock_word;
 mod mutex;
@@ -57,6 +58,7 @@ mod queue;
 #[cfg(not(loom))]
 pub mod raw_sync;
 mod recursive;
+mod ring;
 mod rw_raw;
 mod rwlock;
 mod semaphore;
@@ -84,10 +86,13 @@ pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
-pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
 #[cfg(not(loom))]
 pub use queue::QueuePlan;
 pub use queue::{Cell as QueueCell, Queue, QueueError};
+pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
+#[cfg(not(loom))]
+pub use ring::SpscRingPlan;
+pub use ring::{Consumer, Producer, RingCell, RingError, SpscRing};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
 pub use semaphore::{
     BoundedSemaphore, Cell as SemaphoreCell, PERMITS_MAX, Permit, Semaphore, SemaphoreError,

@@ -1,7 +1,7 @@
 //! What of the messaging primitives lies on the stage, beyond the locks.
 #![allow(unsafe_code)]
 
-use swath_sync::{InPlace, JoinableQueue, Plan};
+use swath_sync::{InPlace, JoinableQueue, Plan, SpscRing};
 
 use crate::stage::{STATE_BYTES, Stage};
 
@@ -24,6 +24,11 @@ pub(crate) fn number(item: Item) -> Result<usize, String> {
 /// The queue with so many cells; all zero is an empty one, so nobody needs to make it.
 pub(crate) fn queue(stage: &Stage, cells: usize) -> &'static JoinableQueue<Item> {
     find(stage, JoinableQueue::with_capacity(cells))
+}
+
+/// The ring with so many cells.
+pub(crate) fn ring(stage: &Stage, cells: usize) -> &'static SpscRing<Item> {
+    find(stage, SpscRing::with_capacity(cells))
 }
 
 fn find<P: Plan>(stage: &Stage, plan: P) -> &'static P::Object

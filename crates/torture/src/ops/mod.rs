@@ -10,6 +10,7 @@ mod once;
 pub(crate) mod props;
 mod recursive;
 mod queue;
+mod ring;
 mod rwlock;
 mod segment;
 mod semaphore;
@@ -28,6 +29,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(queue::cases());
+    cases.extend(ring::cases());
     cases.extend(slot::cases());
     cases.extend(ledger::cases());
     cases.extend(segment::cases());

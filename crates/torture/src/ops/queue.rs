@@ -346,6 +346,5 @@ pub(super) fn cases() -> Vec<Case> {
         case("join-put-back", "getter", kill(Deed::PutBack, Getter, 1)),
         case("join", "free", kill(Deed::Join, Nobody, 0)),
         case("join", "one-to-do", kill(Deed::Join, Drainer, 1)),
-        case("join", "a-dead-reader", kill(Deed::Join, DeadReader, 1)),
     ]
 }
