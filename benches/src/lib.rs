@@ -7,6 +7,8 @@
 pub mod arrays;
 pub mod csv_rivals;
 pub mod machine;
+pub mod partner;
+pub mod pthread_rival;
 pub mod raw_sync_rival;
 pub mod rayon_rival;
 pub mod timing;
