@@ -45,6 +45,8 @@ mod joinable;
 mod lane;
 mod lock_error;
 mod lock_word;
+#[cfg(not(loom))]
+mod locked_array;
 mod mutex;
 mod once;
 mod owner;
@@ -57,6 +59,7 @@ mod pod;
 mod queue;
 #[cfg(not(loom))]
 pub mod raw_sync;
+mod record;
 mod recursive;
 mod ring;
 mod rw_raw;
@@ -64,6 +67,7 @@ mod rwlock;
 mod semaphore;
 pub mod slots;
 mod taken;
+mod value;
 mod waiting;
 mod waits;
 #[cfg(not(loom))]
@@ -79,6 +83,8 @@ pub use joinable::{Delivery, JoinableQueue, SIMPLE_QUEUE_CAPACITY, SimpleQueue};
 #[cfg(not(loom))]
 pub use joinable::{JoinableQueuePlan, SimpleQueuePlan};
 pub use lock_error::{LockError, PoisonedBy};
+#[cfg(not(loom))]
+pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
 pub use owner::{Holder, THREADS_PER_SLOT_MAX};
@@ -89,6 +95,7 @@ pub use place::{InPlace, Plan};
 #[cfg(not(loom))]
 pub use queue::QueuePlan;
 pub use queue::{Cell as QueueCell, Queue, QueueError};
+pub use record::Record;
 pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
 #[cfg(not(loom))]
 pub use ring::SpscRingPlan;
@@ -101,5 +108,6 @@ pub use semaphore::{
 pub use semaphore::{BoundedSemaphorePlan, SemaphorePlan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
+pub use value::{Arithmetic, Number, Value};
 #[cfg(not(loom))]
 pub use witness::Peers;

@@ -56,6 +56,11 @@ mod inner {
     }
 
     impl<T: Pod> PodCell<T> {
+        /// A cell with this value.
+        pub(crate) fn of(value: T) -> Self {
+            Self(UnsafeCell::new(value))
+        }
+
         /// A copy of the value, torn if somebody writes meanwhile.
         #[inline(always)]
         pub(crate) fn load(&self) -> T {
@@ -116,6 +121,12 @@ mod inner {
         pub(crate) fn new() -> Self {
             let words = (0..size_of::<T>().div_ceil(8)).map(|_| AtomicU64::new(0)).collect();
             Self { words, _value: PhantomData }
+        }
+
+        pub(crate) fn of(value: T) -> Self {
+            let cell = Self::new();
+            cell.store(&value);
+            cell
         }
 
         pub(crate) fn load(&self) -> T {

@@ -8,13 +8,14 @@ mod letters;
 mod mutex;
 mod once;
 pub(crate) mod props;
-mod recursive;
 mod queue;
+mod recursive;
 mod ring;
 mod rwlock;
 mod segment;
 mod semaphore;
 mod slot;
+mod value;
 
 use crate::scenario::Case;
 
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(semaphore::cases());
     cases.extend(condvar::cases());
     cases.extend(once::cases());
+    cases.extend(value::cases());
     cases.extend(barrier::cases());
     cases.extend(event::cases());
     cases.extend(queue::cases());

@@ -138,7 +138,8 @@ impl Scenario for Play {
         let told = props::read(stage, RECOVERIES);
         let expected = match moment {
             Moment::Before => u32::from(self.held || self.company == Company::Dead),
-            Moment::Within => told.min(1),
+            // The victim, of who died before; and a survivor, of the victim.
+            Moment::Within => told.min(1 + u32::from(self.company == Company::Dead)),
             // The victim itself was told of an earlier death.
             Moment::After => u32::from(!self.held && self.company == Company::Dead),
         };
