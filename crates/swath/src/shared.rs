@@ -19,8 +19,9 @@
 //! It is `Clone` (the same object) and serde: put it into the arguments of a phase, and the workers have it too. Whoever
 //! uses it is a party of the owner's session: the locks that it holds are recovered when it dies, however it dies.
 
-mod event;
-mod mutex;
+mod locks;
+mod queues;
+mod signals;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -115,7 +116,7 @@ impl<T: InPlace + ?Sized> Shared<T> {
 
     /// The object itself, for what is not offered here directly: its methods ask for a [`Party`], see [`Shared::me`].
     #[inline]
-    pub fn get(&self) -> &T {
+    pub fn object(&self) -> &T {
         // SAFETY: 1. the mapping has the layout of so many cells (made so, or checked in `of`), page-aligned, and lives as
         // long as `self`; 2. a plan of this kind was placed there before anybody could attach (kind and element checked).
         unsafe { T::at(self.object.as_ptr(), self.cells) }
@@ -150,7 +151,7 @@ impl<T: InPlace + ?Sized> Shared<T> {
         call: impl FnOnce(&'a T, &Party) -> std::result::Result<R, E>,
     ) -> std::result::Result<R, Refused<E>> {
         match self.me() {
-            Ok(me) => call(self.get(), &me).map_err(|why| Refused { object: self.label(), why: Ok(why) }),
+            Ok(me) => call(self.object(), &me).map_err(|why| Refused { object: self.label(), why: Ok(why) }),
             Err(nobody) => Err(Refused { object: self.label(), why: Err(nobody) }),
         }
     }
@@ -250,6 +251,7 @@ macro_rules! forward {
             /// # Errors
             ///
             /// As the object's own method, with the object's name.
+            #[inline]
             pub fn $name(&self, $($arg: $ty),*) -> std::result::Result<$ok, $crate::shared::Refused<$why>> {
                 self.ask(|object, me| object.$name(me, $($arg),*))
             }
@@ -257,4 +259,37 @@ macro_rules! forward {
     };
 }
 
-pub(crate) use forward;
+/// The four forms of a method that may wait.
+macro_rules! forward_waiting {
+    ($($what:literal: $plain:ident $now:ident $timeout:ident $deadline:ident($($arg:ident: $ty:ty),*) -> $ok:ty, $why:ty;)*) => {
+        $($crate::shared::forward! {
+            #[doc = concat!($what, ", however long that lasts.")]
+            fn $plain($($arg: $ty),*) -> $ok, $why;
+            #[doc = concat!($what, " if that is possible without waiting.")]
+            fn $now($($arg: $ty),*) -> $ok, $why;
+            #[doc = concat!($what, ", waiting at most for `timeout`.")]
+            fn $timeout($($arg: $ty,)* timeout: std::time::Duration) -> $ok, $why;
+            #[doc = concat!($what, ", waiting at most until `deadline`.")]
+            fn $deadline($($arg: $ty,)* deadline: std::time::Instant) -> $ok, $why;
+        })*
+    };
+}
+
+/// Methods that cannot fail once the calling thread can take part, and do not ask who it is.
+macro_rules! forward_sure {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) -> $ok:ty;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            ///
+            /// The calling thread cannot take part: its process was forked from the one that attached.
+            #[inline]
+            pub fn $name(&self, $($arg: $ty),*) -> std::result::Result<$ok, $crate::shared::Refused<std::convert::Infallible>> {
+                self.ask(|object, _| Ok(object.$name($($arg),*)))
+            }
+        )*
+    };
+}
+
+pub(crate) use {forward, forward_sure, forward_waiting};
