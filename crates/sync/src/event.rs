@@ -1,7 +1,7 @@
 //! A flag that processes wait for. Steps E1–E4 of `README.md`.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::atomics::{AtomicU32, Ordering, wait_until, wake_all};
 use crate::park;
@@ -90,6 +90,11 @@ impl Event {
     /// Waits like [`Self::wait`], at most for `timeout`; says whether the event was set.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.is_set() || self.wait_until(park::after(timeout))
+    }
+
+    /// Waits like [`Self::wait`], at most until `deadline`; says whether the event was set.
+    pub fn wait_deadline(&self, deadline: Instant) -> bool {
+        self.wait_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
     fn wait_until(&self, deadline_ns: u64) -> bool {

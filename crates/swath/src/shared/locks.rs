@@ -49,7 +49,7 @@ impl<T: Pod> Shared<RwLock<T>> {
         /// Takes the lock for writing; if a writer died, `repair` makes the value whole first.
         fn write_or_repair(repair: impl FnOnce(&mut T)) -> WriteGuard<'_, T>, LockError;
         /// Takes the lock for reading; if a writer died, `repair` makes the value whole first.
-        fn read_or_repair(repair: impl FnOnce(&mut T)) -> ReadGuard<'_, T>, LockError;
+        fn read_or_repair(repair: impl FnMut(&mut T)) -> ReadGuard<'_, T>, LockError;
     }
     forward_sure! {
         /// Declares the value whole again, whoever left it in doubt.
