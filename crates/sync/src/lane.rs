@@ -226,6 +226,10 @@ impl<'a, T: Pod> Writer<'a, T> {
         Self { lane, cells, tail, head }
     }
 
+    pub(crate) fn cells_len(&self) -> usize {
+        self.cells.len()
+    }
+
     fn has_room(&self, head: u64) -> bool {
         self.tail.wrapping_sub(head) < self.cells.len() as u64
     }

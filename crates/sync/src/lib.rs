@@ -40,6 +40,8 @@ mod barrier;
 mod condvar;
 mod deadline;
 mod death;
+#[cfg(not(loom))]
+mod envelope;
 mod event;
 mod joinable;
 mod lane;
@@ -47,12 +49,15 @@ mod lock_error;
 mod lock_word;
 #[cfg(not(loom))]
 mod locked_array;
+mod messages;
 mod mutex;
 mod once;
 mod owner;
 mod park;
 mod party;
 mod peer;
+#[cfg(not(loom))]
+mod pipe;
 #[cfg(not(loom))]
 mod place;
 mod pod;
@@ -78,6 +83,8 @@ pub use barrier::OwnedBarrier;
 pub use barrier::{Barrier, BarrierError};
 pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
+#[cfg(not(loom))]
+pub use envelope::{Envelope, Extents, INLINE_MAX, MESSAGE_MAX, MessageFault};
 pub use event::Event;
 pub use joinable::{Delivery, JoinableQueue, SIMPLE_QUEUE_CAPACITY, SimpleQueue};
 #[cfg(not(loom))]
@@ -85,11 +92,14 @@ pub use joinable::{JoinableQueuePlan, SimpleQueuePlan};
 pub use lock_error::{LockError, PoisonedBy};
 #[cfg(not(loom))]
 pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
+pub use messages::{MessageQueue, MessageQueueError, MessageQueuePlan};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
 pub use owner::{Holder, THREADS_PER_SLOT_MAX};
 pub use park::{SLICE, spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
+#[cfg(not(loom))]
+pub use pipe::{Pipe, PipeCell, PipeEnd, PipeError, PipePlan, PipeSide};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
 #[cfg(not(loom))]
