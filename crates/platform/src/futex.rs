@@ -29,8 +29,10 @@ pub enum Wait {
     Interrupted,
 }
 
-/// How many words [`wait_any_until`] watches at most.
-pub const WORDS_MAX: usize = 4;
+/// How many words [`wait_any_until`] watches at most: as many as the kernel does.
+pub const WORDS_MAX: usize = 128;
+/// Up to so many, the list for the kernel is a small one.
+const FEW: usize = 4;
 
 /// Sleeps while `word` holds `expected`, at most for `timeout`; `None` is for ever.
 pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Wait {
@@ -56,7 +58,19 @@ pub fn wait_any_until(words: &[(&AtomicU32, u32)], deadline_ns: u64) -> Wait {
     if words.len() == 1 || MISSING.load(Ordering::Relaxed) {
         return wait_until(words[0].0, words[0].1, deadline_ns);
     }
-    let mut waits = [raw::Wait::new(); WORDS_MAX];
+    if words.len() <= FEW {
+        wait_listed(&mut [raw::Wait::new(); FEW], words, deadline_ns, &MISSING)
+    } else {
+        wait_listed(&mut [raw::Wait::new(); WORDS_MAX], words, deadline_ns, &MISSING)
+    }
+}
+
+fn wait_listed(
+    waits: &mut [raw::Wait],
+    words: &[(&AtomicU32, u32)],
+    deadline_ns: u64,
+    missing: &AtomicBool,
+) -> Wait {
     for (wait, (word, expected)) in waits.iter_mut().zip(words) {
         wait.val = u64::from(*expected);
         wait.uaddr = raw::WaitPtr::new(word.as_ptr().cast());
@@ -66,7 +80,7 @@ pub fn wait_any_until(words: &[(&AtomicU32, u32)], deadline_ns: u64) -> Wait {
     let flags = raw::WaitvFlags::empty();
     match raw::waitv(&waits[..words.len()], flags, deadline.as_ref(), ClockId::Monotonic) {
         Err(Errno::NOSYS | Errno::PERM) => {
-            MISSING.store(true, Ordering::Relaxed);
+            missing.store(true, Ordering::Relaxed);
             wait_until(words[0].0, words[0].1, deadline_ns)
         }
         other => ended(other.map(|_| ())),

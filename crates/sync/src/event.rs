@@ -77,6 +77,12 @@ impl Event {
         }
     }
 
+    /// E3 for who waits for several things: the marked word, and the value to sleep while it has.
+    #[cfg(not(loom))]
+    pub(crate) fn announce_waiter(&self) -> (&AtomicU32, u32) {
+        (&self.word, self.word.fetch_or(WAITERS, Ordering::AcqRel) | WAITERS)
+    }
+
     /// Clears the event. Who was waiting when it was set returns all the same.
     pub fn clear(&self) {
         self.word.fetch_and(!SET, Ordering::AcqRel);

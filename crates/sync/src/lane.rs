@@ -142,7 +142,10 @@ impl Lane {
         self.end(side).owner.load(Ordering::Acquire) == word
     }
 
-    pub(crate) fn announce_reader(&self) -> (&AtomicU32, u32) {
+    /// For who waits at several things: looks after the writer, marks, and says on what to sleep.
+    #[cfg(not(loom))]
+    pub(crate) fn announce_reader(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.ask_about(Side::Writer, party.table());
         (&self.quiet.items, park::announce(&self.quiet.items))
     }
 

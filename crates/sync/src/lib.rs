@@ -73,6 +73,8 @@ mod semaphore;
 pub mod slots;
 mod taken;
 mod value;
+#[cfg(not(loom))]
+mod wait_any;
 mod waiting;
 mod waits;
 #[cfg(not(loom))]
@@ -119,5 +121,10 @@ pub use semaphore::{BoundedSemaphorePlan, SemaphorePlan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
 pub use value::{Arithmetic, Number, Value};
+#[cfg(not(loom))]
+pub use wait_any::{
+    Sentinel, WAIT_ANY_MAX, WaitAnyError, Waitable, try_wait_any, wait_any, wait_any_deadline,
+    wait_any_timeout,
+};
 #[cfg(not(loom))]
 pub use witness::Peers;

@@ -403,11 +403,21 @@ impl<T: Pod> Queue<T> {
         }
     }
 
-    /// Whether a getter would not wait; and the word to sleep on while it would, with its value.
-    pub(crate) fn has_item_or_is_closed(&self) -> bool {
-        !matches!(self.find_or_closed(), Err(Refusal::Later(_)))
+    /// Whether a getter would not wait, or would find something that a dead party left.
+    #[cfg(not(loom))]
+    pub(crate) fn has_item_or_is_closed(&self, party: &Party) -> bool {
+        match self.find_or_closed() {
+            Ok(_) | Err(Refusal::Closed) => true,
+            Err(Refusal::Later(_)) => {
+                let table = party.table();
+                let news = table.deaths().load(Ordering::Acquire) != self.quiet.swept.load(Ordering::Relaxed);
+                news && self.has_a_dead_owner(table)
+            }
+        }
     }
 
+    /// The word to sleep on until there is an item, and the value to sleep while it has.
+    #[cfg(not(loom))]
     pub(crate) fn announce_getter(&self) -> (&AtomicU32, u32) {
         (&self.quiet.items, park::announce(&self.quiet.items))
     }

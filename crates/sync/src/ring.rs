@@ -113,10 +113,6 @@ impl<T: Pod> SpscRing<T> {
         unsafe { &*(std::ptr::from_ref(&self.cells) as *const [PodCell<T>]) }
     }
 
-    pub(crate) fn lane(&self) -> &Lane {
-        &self.lane
-    }
-
     /// A ring of `N` cells for a model.
     #[cfg(loom)]
     pub fn for_model<const N: usize>() -> Box<Self> {
@@ -203,6 +199,17 @@ impl<T: Pod> Consumer<'_, T> {
     #[inline]
     pub fn pop_deadline(&mut self, deadline: Instant) -> Result<T, RingError> {
         self.pop_until(Deadline::At(deadline))
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn pop_would_not_wait(&self, party: &Party) -> bool {
+        let dead = self.end.lane.dead_at(Side::Writer, party.table()).is_some();
+        self.end.is_ready() || self.end.lane.is_closed() || dead
+    }
+
+    #[cfg(not(loom))]
+    pub(crate) fn lane(&self) -> &Lane {
+        self.end.lane
     }
 
     #[inline(always)]

@@ -98,6 +98,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/ring_processes.rs", "places rings in shared memory"),
     ("crates/sync/tests/messages_processes.rs", "places queues and pipes in shared memory"),
     ("crates/sync/tests/support/extents.rs", "memfd_create, fallocate"),
+    ("crates/sync/tests/wait_any_processes.rs", "places what is waited for in shared memory"),
     ("crates/sync/tests/queue_processes.rs", "places queues in shared memory"),
     ("crates/sync/tests/slots.rs", "places a slot table in shared memory, forks"),
     ("crates/sync/tests/support/mod.rs", "shared memory, fork, signals"),

@@ -344,6 +344,12 @@ impl<T: Pod> Queue<T> {
         Some(laps)
     }
 
+    #[cfg(not(loom))]
+    pub(super) fn has_a_dead_owner(&self, table: &SlotTable) -> bool {
+        let owners = self.cells.iter().filter_map(|cell| Word(cell.word.load(Ordering::Acquire)).owner());
+        owners.into_iter().any(|owner| table.is_dead(owner))
+    }
+
     /// How many items lie in the cells.
     pub(super) fn count(&self) -> usize {
         self.cells.iter().filter(|cell: &&Cell<T>| Word(cell.word.load(Ordering::Acquire)).is_full()).count()
