@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use swath_sync::{DeathCause, SlotId, SlotTable};
 
 use super::act::Act;
-use super::acts;
 use super::arena::Arena;
 use super::dice::Dice;
 use super::fault::{self, Fault};
@@ -49,15 +48,19 @@ pub(crate) struct Game<'s> {
 }
 
 impl<'s> Game<'s> {
-    /// Fresh memory, all seats taken.
-    pub(crate) fn begin(stage: &'s Stage, seed: u64) -> Result<Game<'s>, String> {
+    /// Fresh memory, all seats taken, to play the acts that `make` gives.
+    pub(crate) fn begin(
+        stage: &'s Stage,
+        seed: u64,
+        make: impl FnOnce(&Arena<'_>) -> Vec<Box<dyn Act>>,
+    ) -> Result<Game<'s>, String> {
         let arena = Arena::new(stage).map_err(|error| error.to_string())?;
         let table = arena.table();
         let parties = [(); SEATS].map(|()| table.reserve().expect("a fresh table has room"));
         let mut game = Game {
             stage,
             table,
-            acts: acts::all(&arena),
+            acts: make(&arena),
             seats: [(); SEATS].map(|()| Seat::new(&arena)),
             parties,
             pids: [0; SEATS],

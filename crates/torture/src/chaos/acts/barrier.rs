@@ -1,10 +1,9 @@
 //! `Barrier`: all seats pass together. A death breaks it until the seat is taken again and the referee opens it anew.
 #![allow(unsafe_code)]
 
-use std::alloc::Layout;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use swath_sync::{Barrier, BarrierError, SlotId};
+use swath_sync::{Barrier, BarrierError, InPlace as _, Plan as _, SlotId};
 
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
@@ -29,7 +28,7 @@ pub(super) struct Gathering {
 
 impl Gathering {
     pub(super) fn new(arena: &Arena<'_>) -> Gathering {
-        let layout = Layout::from_size_align(Barrier::size(SEATS), 64).expect("a small power of two");
+        let layout = Barrier::layout(SEATS).expect("a few seats");
         Gathering {
             memory: arena.room(layout),
             begun: arena.words(),
@@ -40,9 +39,9 @@ impl Gathering {
         }
     }
 
-    fn barrier(&self) -> Barrier<'static> {
+    fn barrier(&self) -> &'static Barrier {
         // SAFETY: (1) `reopen` made it there before the first party was forked; (2) the stage stays mapped.
-        unsafe { Barrier::at(self.memory) }
+        unsafe { Barrier::at(self.memory, SEATS) }
     }
 }
 
@@ -65,7 +64,7 @@ impl Act for Gathering {
         let somebody_is_missing = self.empty.load(Ordering::SeqCst) > 0;
         let over_before = all(self.over);
         self.begun[me.seat].fetch_add(1, Ordering::SeqCst);
-        let passed = me.inside(WAIT, || self.barrier().wait(&me.party, None));
+        let passed = me.inside(WAIT, || self.barrier().wait(&me.party));
         let begun = all(self.begun);
         self.over[me.seat].fetch_add(1, Ordering::SeqCst);
         match passed {
@@ -97,7 +96,7 @@ impl Act for Gathering {
         self.empty.store(0, Ordering::SeqCst);
         if self.opened.fetch_add(1, Ordering::SeqCst) == 0 {
             // SAFETY: (1) 64-aligned, of that size (`new`); (2) no party exists yet.
-            unsafe { Barrier::init(self.memory, parties) };
+            unsafe { Barrier::of(parties).place(self.memory) };
         } else {
             self.barrier().reset(parties);
         }
