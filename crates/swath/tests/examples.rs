@@ -212,6 +212,33 @@ fn pi_has_the_same_digits_for_any_number_of_workers() {
 }
 
 #[test]
+fn histogram_counts_the_same_with_and_without_a_lock() {
+    let pictures = [0, 1, 3].map(|workers| {
+        let run = run(workers, "histogram", &[]).succeeded();
+        assert_eq!(run.value("the same:"), "true");
+        let bins: Vec<&str> = run.out.lines().take(12).collect();
+        assert!(bins.iter().all(|line| line.contains('#') || line.contains("-3.0") || line.contains("2.5")));
+        bins.join("\n")
+    });
+    assert!(pictures.windows(2).all(|w| w[0] == w[1]), "{pictures:?}");
+}
+
+#[test]
+fn who_holds_it_says_who() {
+    let run = run(2, "who_holds_it", &[]).succeeded();
+    for part in [
+        "died holding it; the value is [70, 0]",
+        "it makes the value whole, [70, 30]",
+        "the one after that: Some([70, 30])",
+        "has held it for at least 20",
+        "taken over and repaired",
+        "deadlock: slot",
+    ] {
+        assert!(run.out.contains(part), "no `{part}` in:\n{}", run.out);
+    }
+}
+
+#[test]
 fn mandelbrot_is_the_same_picture_whoever_paints_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let pictures = [0, 3].map(|workers| {
