@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 use swath_platform::{file, process};
-use swath_sync::{NoParty, Party};
+use swath_sync::{Extents, NoParty, Party};
 
 use crate::backing::Mapping;
 use crate::error::{Error, Result};
@@ -278,38 +278,6 @@ impl Object {
         }
     }
 
-    /// Writes an extent.
-    ///
-    /// # Errors
-    ///
-    /// There is no room.
-    pub fn write_extent(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() >= ASK_FROM_BYTES {
-            let place = if self.name().is_some() { Place::Shm } else { Place::Anonymous };
-            room::check(&place, bytes.len() as u64, 0).map_err(io::Error::other)?;
-        }
-        self.with_file(|fd| file::write_at(fd, bytes, self.extent(at)?))
-    }
-
-    /// Reads an extent.
-    ///
-    /// # Errors
-    ///
-    /// It was never written as far as `bytes` reaches.
-    pub fn read_extent(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let read = self.with_file(|fd| file::read_at(fd, bytes, self.extent(at)?))?;
-        if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    /// Gives an extent back.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    pub fn free_extent(&self, at: u64, len: u64) -> io::Result<()> {
-        self.with_file(|fd| file::punch_hole(fd, self.extent(at)?, len))
-    }
-
     /// Where extent bytes lie in the file: behind the mapped pages.
     fn extent(&self, at: u64) -> io::Result<u64> {
         let begin = (OBJECT_OFFSET as u64 + self.image.bytes).next_multiple_of(4096);
@@ -321,6 +289,26 @@ impl Object {
             Memory::Own(segment) => act(segment.file()),
             Memory::Attached { file, .. } => act(file),
         }
+    }
+}
+
+/// Behind the mapped pages.
+impl Extents for Object {
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= ASK_FROM_BYTES {
+            let place = if self.name().is_some() { Place::Shm } else { Place::Anonymous };
+            room::check(&place, bytes.len() as u64, 0).map_err(io::Error::other)?;
+        }
+        self.with_file(|fd| file::write_at(fd, bytes, self.extent(at)?))
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let read = self.with_file(|fd| file::read_at(fd, bytes, self.extent(at)?))?;
+        if read == bytes.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn free(&self, at: u64, len: u64) -> io::Result<()> {
+        self.with_file(|fd| file::punch_hole(fd, self.extent(at)?, len))
     }
 }
 

@@ -20,8 +20,12 @@
 //! uses it is a party of the owner's session: the locks that it holds are recovered when it dies, however it dies.
 
 mod locks;
+mod messages;
 mod queues;
 mod signals;
+mod values;
+
+pub use messages::{MessageError, SharedPipeEnd};
 
 use std::fmt;
 use std::marker::PhantomData;

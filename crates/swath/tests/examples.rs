@@ -4,7 +4,7 @@
 //! what hangs.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -236,6 +236,60 @@ fn who_holds_it_says_who() {
     ] {
         assert!(run.out.contains(part), "no `{part}` in:\n{}", run.out);
     }
+}
+
+/// One side of the chat, with what it prints.
+struct Talker {
+    child: std::process::Child,
+    said: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Talker {
+    fn start(name: &str) -> Talker {
+        let mut command = Command::new(example("chat"));
+        command.arg(name).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("an example starts");
+        let said = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Talker { child, said }
+    }
+
+    fn say(&mut self, line: &str) {
+        use std::io::Write;
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{line}").expect("it reads");
+    }
+
+    fn said(&mut self) -> String {
+        self.said.next().expect("it goes on").expect("text")
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn chat_tells_who_is_gone_and_lets_another_take_the_place() {
+    let name = format!("chat-test-{}", std::process::id());
+    let mut one = Talker::start(&name);
+    assert!(one.said().starts_with("end A of"), "the first has end A");
+    for greeting in ["hello", "hello again"] {
+        let mut two = Talker::start(&name);
+        assert!(two.said().starts_with("end B of"), "the second has end B");
+        two.say(greeting);
+        assert_eq!(one.said(), format!("> {greeting}"));
+        one.say("welcome");
+        assert_eq!(two.said(), "> welcome");
+        let pid = two.child.id().to_string();
+        drop(two);
+        let gone = one.said();
+        assert!(gone.starts_with("* slot") && gone.ends_with("is gone"), "{gone}");
+        assert!(gone.contains(&pid) || gone.contains("gone)"), "{gone}");
+    }
+    drop(one.child.stdin.take());
+    assert!(one.child.wait().expect("our child").success());
 }
 
 #[test]

@@ -9,7 +9,11 @@ use std::time::Duration;
 use stage::{Actor, PROMISE, eventually, signal_pid};
 use swath::prelude::*;
 use swath::shared::Shared;
-use swath::sync::{Event, LockError, Locked, Mutex, NoParty};
+use swath::sync::{
+    BoundedSemaphore, Condvar, Event, JoinableQueue, LockError, Locked, LockedArray, MessageQueue, Mutex,
+    NoParty, Once, Pipe, PipeError, PipeSide, Queue, Record, RecursiveMutex, RwLock, Semaphore, SpscRing,
+    Value,
+};
 use swath_platform::{process, signal};
 
 type Counter = Shared<Mutex<u64>>;
@@ -25,10 +29,14 @@ fn main() -> ExitCode {
         a_guest_with_other_pids_is_known_by_its_lock,
         what_is_not_there_or_something_else_is_an_error,
         attach_or_create_makes_one_object,
+        every_kind_of_object_can_be_shared,
+        messages_of_any_size_reach_other_programs_and_leave_nothing,
+        a_killed_end_of_a_pipe_is_told_and_replaced,
+        workers_feed_a_queue_and_the_coordinator_drains_it,
         a_forked_child_is_refused,
         many_guests_come_and_go,
     ];
-    stage::main(tests, stage::cast![add, hold, hold_elsewhere, wait_for])
+    stage::main(tests, stage::cast![add, echo, hold, hold_elsewhere, sized, wait_for])
 }
 
 fn name_of(test: &str) -> String {
@@ -102,7 +110,155 @@ fn holder(name: &str, how: &str) -> Actor {
     holder
 }
 
+/// `echo NAME`: end B of a pipe; sends back whatever comes.
+fn echo(args: &[String]) {
+    let pipe = Shared::<Pipe>::attach(&args[0]).expect("the pipe");
+    let mut end = pipe.end(PipeSide::B).expect("a free end");
+    println!("there");
+    while let Ok(message) = end.recv_bytes() {
+        end.send_bytes(&message).expect("the other end");
+    }
+}
+
+/// `sized NAME`: gets messages, and says how long each is.
+fn sized(args: &[String]) {
+    let queue = Shared::<MessageQueue>::attach(&args[0]).expect("the queue");
+    while let Ok(message) = queue.get_bytes() {
+        assert!(message.iter().enumerate().all(|(i, byte)| *byte == pattern(i)), "another message");
+        println!("got {}", message.len());
+    }
+    println!("closed");
+}
+
+fn pattern(i: usize) -> u8 {
+    (i * 31 % 251) as u8
+}
+
 // Tests.
+
+fn every_kind_of_object_can_be_shared() {
+    let text = |refused: &dyn std::fmt::Display| refused.to_string();
+    let lock = Shared::new(RwLock::new([1_u32, 2])).expect("room");
+    assert_eq!(*lock.read().expect("the lock"), [1, 2]);
+    lock.write_or_repair(|_| ()).expect("the lock")[1] = 3;
+    assert_eq!(lock.read().expect("the lock")[1], 3);
+    let recursive = Shared::new(RecursiveMutex::new(0_u8)).expect("room");
+    let outer = recursive.lock().expect("the lock");
+    drop((recursive.lock().expect("again"), outer));
+    assert!(text(&recursive.release().expect_err("nothing is kept")).contains("recursive"));
+    let permits = Shared::named(name_of("permits"), Semaphore::new(2)).expect("a fresh name");
+    let held = (permits.acquire().expect("one"), permits.acquire().expect("two"));
+    assert!(text(&permits.try_acquire().expect_err("all taken")).contains("permits"));
+    drop(held);
+    assert_eq!(permits.available().expect("a party"), 2);
+    let bounded = Shared::new(BoundedSemaphore::new(1)).expect("room");
+    assert!(bounded.release().is_err(), "nobody holds one");
+    let once = Shared::new(Once::new()).expect("room");
+    assert!(once.call_once(|_| ()).is_ok() && once.is_done().expect("a party"));
+    let (condvar, mutex) =
+        (Shared::new(Condvar::new()).expect("room"), Counter::new(Mutex::new(0)).expect("room"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            *mutex.lock_or_repair(|_| ()).expect("the lock") = 1;
+            condvar.notify_all().expect("a party");
+        });
+        let guard = mutex.lock_or_repair(|_| ()).expect("the lock");
+        drop(condvar.wait_while(guard, |value| *value == 0).expect("a notification"));
+    });
+    let number = Shared::new(Value::new(40_i64)).expect("room");
+    assert_eq!((number.fetch_add(2), number.load()), (40, 42));
+    let record = Shared::new(Record::new([0_f64; 3])).expect("room");
+    record.update(|record| record[2] = 1.5).expect("the record");
+    assert_eq!(record.get().expect("a party"), [0.0, 0.0, 1.5]);
+    let array = Shared::new(LockedArray::from_slice(&[1_u16, 2, 3])).expect("room");
+    array.set(1, 7).expect("in bounds");
+    assert_eq!(array.lock_or_repair(|_| ()).expect("the lock").to_vec(), [1, 7, 3]);
+    assert!(array.get(3).is_err());
+    let queue = Shared::new(Queue::<u64>::with_capacity(2)).expect("room");
+    assert!(queue.try_put(1).is_ok() && queue.try_put(2).is_ok() && queue.try_put(3).is_err());
+    assert_eq!((queue.get().expect("one"), queue.len().expect("a party")), (1, 1));
+    let jobs = Shared::new(JoinableQueue::<u64>::with_capacity(2)).expect("room");
+    jobs.put(5).expect("room");
+    assert!(!jobs.join_timeout(Duration::ZERO).expect("a party"));
+    jobs.get().expect("one").done(&jobs.me().expect("a party"));
+    jobs.join().expect("a party");
+    let ring = Shared::new(SpscRing::<u64>::with_capacity(4)).expect("room");
+    ring.producer().expect("free").push(9).expect("room");
+    assert_eq!(ring.consumer().expect("free").pop().expect("one"), 9);
+}
+
+fn messages_of_any_size_reach_other_programs_and_leave_nothing() {
+    let name = name_of("messages");
+    let queue = Shared::named(&name, MessageQueue::with_capacity(8)).expect("a fresh name");
+    let blocks = || {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(format!("/dev/shm/{name}")).expect("it has a name").blocks()
+    };
+    let before = blocks();
+    let mut reader = Actor::play("sized", &[&name]);
+    for len in [0, 1, 96, 97, 5000, 3 << 20, 0, 12] {
+        queue.put_bytes(&(0..len).map(pattern).collect::<Vec<u8>>()).expect("room");
+        assert_eq!(reader.told("got"), len.to_string());
+    }
+    queue.close().expect("a party");
+    assert_eq!(reader.told("closed"), "");
+    assert!(eventually(PROMISE, || blocks() == before), "{} blocks of extents are left", blocks() - before);
+    let values = Shared::new(MessageQueue::with_capacity(2)).expect("room");
+    values.put(&("text", vec![1.5, 2.5], Some(7_u8))).expect("room");
+    let value: (String, Vec<f64>, Option<u8>) = values.get().expect("one");
+    assert_eq!(value, ("text".to_owned(), vec![1.5, 2.5], Some(7)));
+    values.put("no number").expect("room");
+    assert!(
+        values
+            .get::<(u64, u64, [u8; 32])>()
+            .expect_err("another type")
+            .to_string()
+            .contains("what was received")
+    );
+    assert!(values.try_get_bytes().expect_err("it is gone").why().is_some());
+}
+
+fn a_killed_end_of_a_pipe_is_told_and_replaced() {
+    let name = name_of("pipe");
+    let pipe = Shared::named(&name, Pipe::with_capacity(4)).expect("a fresh name");
+    let mut end = pipe.end(PipeSide::A).expect("free");
+    for round in 0..2 {
+        let mut other = Actor::play("echo", &[&name]);
+        assert_eq!(other.told("there"), "");
+        for len in [0, 3, 200_000] {
+            let message: Vec<u8> = (0..len).map(pattern).collect();
+            end.send_bytes(&message).expect("somebody is there");
+            assert_eq!(end.recv_bytes().expect("the same"), message, "round {round}");
+        }
+        assert!(!end.poll(Duration::ZERO), "nothing else was sent");
+        let pid = other.pid();
+        other.signal(signal::KILL);
+        let why = end.recv_bytes().expect_err("nobody is left");
+        let Some(PipeError::PeerDied { who }) = why.why() else { panic!("{why}") };
+        assert!(who.pid == pid || who.pid == 0, "{why}");
+        assert!(why.to_string().contains(&name), "{why}");
+    }
+}
+
+fn workers_feed_a_queue_and_the_coordinator_drains_it() {
+    let pool = Pool::builder().workers(2).build().expect("a pool");
+    let found = Shared::new(Queue::<u64>::with_capacity(16)).expect("room");
+    let values = SharedArray::from_shape_fn(1000, |i| i as u64).expect("room");
+    let sum: u64 = std::thread::scope(|scope| {
+        let drained = scope.spawn(|| std::iter::from_fn(|| found.get().ok()).sum());
+        let phase = pool.phase(&values).chunk(Chunk::Rows(10)).args(&found);
+        let outcome = phase.for_each(|ctx, values| {
+            values
+                .iter()
+                .filter(|value| *value % 3 == 0)
+                .for_each(|value| ctx.args().put(*value).expect("room"));
+        });
+        outcome.expect("the phase");
+        found.close().expect("a party");
+        drained.join().expect("no panic")
+    });
+    assert_eq!(sum, (0..1000).filter(|value| value % 3 == 0).sum());
+}
 
 fn workers_share_a_mutex_in_their_arguments() {
     let pool = Pool::builder().workers(2).build().expect("a pool");
