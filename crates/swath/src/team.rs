@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::{ArrayRef, Element, SharedArray, Torn, rows_view, rows_view_mut};
 use swath_segment::{Segment, SegmentRef};
-use swath_sync::{Barrier, Locked, Mutex, MutexGuard, Party, SlotId};
+use swath_sync::{Barrier, InPlace as _, Locked, Mutex, MutexGuard, Party, Plan as _, SlotId};
 
 use crate::descriptor::Mode;
 use crate::drive::team_driver;
@@ -44,6 +44,7 @@ pub struct Team<A> {
 struct Shared {
     base: *mut u8,
     party: Party,
+    size: usize,
 }
 
 impl Shared {
@@ -52,15 +53,16 @@ impl Shared {
         unsafe { &*self.base.cast::<Mutex<()>>() }
     }
 
-    fn barrier(&self) -> Barrier<'_> {
-        // SAFETY: the coordinator made it at this place before it published the team.
-        unsafe { Barrier::at(self.base.add(BARRIER_AT)) }
+    fn barrier(&self) -> &Barrier {
+        // SAFETY: the coordinator made it at this place, of as many parties as there are members, before it published the
+        // team; the segment stays mapped for the whole run.
+        unsafe { Barrier::at(self.base.add(BARRIER_AT), self.size) }
     }
 }
 
 impl<A> Team<A> {
     pub(crate) fn new(rank: usize, size: usize, args: A, meeting: Option<(*mut u8, Party)>) -> Team<A> {
-        Team { rank, size, args, shared: meeting.map(|(base, party)| Shared { base, party }) }
+        Team { rank, size, args, shared: meeting.map(|(base, party)| Shared { base, party, size }) }
     }
 
     /// Number of this member, from 0.
@@ -91,7 +93,7 @@ impl<A> Team<A> {
     pub fn barrier(&self) -> Result<bool> {
         match &self.shared {
             None => Ok(true),
-            Some(shared) => Ok(shared.barrier().wait(&shared.party, None)?),
+            Some(shared) => Ok(shared.barrier().wait(&shared.party)?),
         }
     }
 
@@ -353,13 +355,14 @@ struct Meeting(Segment);
 
 impl Meeting {
     fn new(pool: &Pool, size: usize) -> Result<Meeting> {
-        let segment = Segment::options().unnamed("team").create(BARRIER_AT + Barrier::size(size))?;
+        let barrier = Barrier::layout(size).map_or(0, |layout| layout.size()); // a team has as many members as a pool can
+        let segment = Segment::options().unnamed("team").create(BARRIER_AT + barrier)?;
         if let Some(crew) = pool.crew() {
             crew.wait_until_up()?;
             let parties: Vec<SlotId> = crew.lock().members.iter().map(|member| member.slot).collect();
             // SAFETY: the segment has room for this many parties behind `BARRIER_AT`, which is 64-aligned, and nobody knows
             // it yet.
-            unsafe { Barrier::init(segment.as_ptr().add(BARRIER_AT), &parties) };
+            unsafe { Barrier::of(&parties).place(segment.as_ptr().add(BARRIER_AT)) };
         }
         Ok(Meeting(segment))
     }

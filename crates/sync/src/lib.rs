@@ -80,9 +80,9 @@ mod waits;
 #[cfg(not(loom))]
 mod witness;
 
-#[cfg(loom)]
-pub use barrier::OwnedBarrier;
-pub use barrier::{Barrier, BarrierError};
+#[cfg(not(loom))]
+pub use barrier::BarrierPlan;
+pub use barrier::{Barrier, BarrierError, Cell as BarrierCell};
 pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
 #[cfg(not(loom))]

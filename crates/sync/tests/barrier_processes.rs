@@ -4,18 +4,35 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use support::*;
-use swath_sync::{Barrier, BarrierError, DeathCause, SlotId, SlotState};
+use swath_sync::{Barrier, BarrierError, BarrierPlan, DeathCause, InPlace, Party, Plan, SlotId, SlotState};
 
 /// A barrier of this process and `others`.
-fn barrier(others: &[SlotId]) -> Barrier<'static> {
-    let parties: Vec<_> = std::iter::once(me().slot()).chain(others.iter().copied()).collect();
-    let memory = shared_memory(Barrier::size(parties.len()));
+fn barrier(others: &[SlotId]) -> &'static Barrier {
+    placed(Barrier::of(&with_me(others)))
+}
+
+fn with_me(others: &[SlotId]) -> Vec<SlotId> {
+    std::iter::once(me().slot()).chain(others.iter().copied()).collect()
+}
+
+fn placed(plan: BarrierPlan) -> &'static Barrier {
+    let cells = plan.cells();
+    let memory = shared_memory(Barrier::layout(cells).unwrap().size());
     // SAFETY: zeroed, aligned to a page, never unmapped, and nobody knows it yet.
-    unsafe { Barrier::init(memory, &parties) }
+    unsafe {
+        plan.place(memory);
+        Barrier::at(memory, cells)
+    }
+}
+
+/// The words, as the layout test says they are: phase and, eight words on, the arrival of the first party.
+fn words_of(barrier: &Barrier) -> &[AtomicU64; 16] {
+    // SAFETY: the head line and the first cell's are atomics.
+    unsafe { &*std::ptr::from_ref(barrier).cast() }
 }
 
 fn reserve<const N: usize>() -> [SlotId; N] {
@@ -29,10 +46,10 @@ fn rounds_have_one_leader_and_nobody_runs_ahead() {
     let ids: [SlotId; 2] = reserve();
     let barrier = barrier(&ids);
     let [leaders, arrived]: &[AtomicU32; 2] = words();
-    let run = move |party: &swath_sync::Party| {
+    let run = move |party: &Party| {
         for round in 0..ROUNDS {
             raise(arrived);
-            if barrier.wait(party, None).unwrap() {
+            if barrier.wait(party).unwrap() {
                 raise(leaders);
             }
             assert!(arrived.load(Ordering::SeqCst) >= 3 * (round + 1));
@@ -54,7 +71,7 @@ fn a_death_before_arriving_breaks_it_for_all_now_and_later() {
         let mut dying = fork_as(ids[0], life, |_| await_the_end());
         let expected = (ids[0], dying.pid);
         let survivor = fork_as(ids[1], Life::Watched, move |party| {
-            let Err(BarrierError::Broken { slot, pid, .. }) = barrier.wait(party, None) else {
+            let Err(BarrierError::Broken { slot, pid, .. }) = barrier.wait(party) else {
                 panic!("it passed short")
             };
             assert_eq!((slot, pid), expected);
@@ -68,7 +85,7 @@ fn a_death_before_arriving_breaks_it_for_all_now_and_later() {
         }
         survivor.join();
         dying.mark_dead(DeathCause::killed_by(libc::SIGKILL));
-        let broken = barrier.wait(&me(), None).unwrap_err();
+        let broken = barrier.wait(&me()).unwrap_err();
         let BarrierError::Broken { slot, cause, .. } = broken else { panic!("{broken}") };
         assert_eq!((slot, cause), (ids[0], DeathCause::killed_by(libc::SIGKILL)));
         assert!(broken.to_string().contains("SIGKILL"), "{broken}");
@@ -82,11 +99,11 @@ fn a_death_while_waiting_breaks_it() {
     let [id, absent] = reserve();
     let barrier = barrier(&[id, absent]);
     let mut dying = fork_as(id, Life::Watched, move |party| {
-        let _ = barrier.wait(party, None);
+        let _ = barrier.wait(party);
     });
     until(|| dying.state() == 'S' && barrier.missing() == [me().slot(), absent]);
     dying.kill();
-    assert!(matches!(barrier.wait(&me(), None), Err(BarrierError::Broken { slot, .. }) if slot == id));
+    assert!(matches!(barrier.wait(&me()), Err(BarrierError::Broken { slot, .. }) if slot == id));
     table().mark_dead(absent, DeathCause::UNKNOWN);
 }
 
@@ -97,23 +114,18 @@ fn a_death_after_all_have_come_does_not_hold_the_others() {
     let [id] = reserve();
     let barrier = barrier(&[id]);
     let child = fork_as(id, Life::Watched, move |party| {
-        assert_eq!(barrier.wait(party, None), Ok(true));
+        assert_eq!(barrier.wait(party), Ok(true));
     });
     until(|| child.state() == 'S' && barrier.missing() == [me().slot()]);
     // What step B2 does and no more.
-    arrive_and_stop(&barrier);
+    arrive_and_stop(barrier);
     child.join();
     assert!(barrier.missing().contains(&me().slot()), "the round is over, the next has begun");
 }
 
 /// Writes this process's arrival for the first round, as the layout test says it is written.
-fn arrive_and_stop(barrier: &Barrier<'static>) {
-    use std::sync::atomic::AtomicU64;
-    // SAFETY: the handle's first field is the address of the head line, the first party's cell follows it.
-    let cell = unsafe {
-        let head = std::ptr::from_ref(barrier).cast::<*const u8>().read();
-        &*head.add(64).cast::<AtomicU64>()
-    };
+fn arrive_and_stop(barrier: &Barrier) {
+    let cell = &words_of(barrier)[8];
     let old = cell.load(Ordering::SeqCst);
     cell.store(old & u64::from(u32::MAX) | 1 << 32, Ordering::SeqCst);
 }
@@ -124,10 +136,10 @@ fn a_timeout_closes_it_for_all_and_names_who_is_missing() {
     let ids: [SlotId; 2] = reserve();
     let barrier = barrier(&ids);
     let waiting = fork_as(ids[0], Life::Watched, move |party| {
-        assert_eq!(barrier.wait(party, None), Err(BarrierError::TimedOut));
+        assert_eq!(barrier.wait(party), Err(BarrierError::TimedOut));
     });
     until(|| waiting.state() == 'S' && !barrier.missing().contains(&ids[0]));
-    let late = barrier.wait(&me(), Some(Duration::from_millis(10)));
+    let late = barrier.wait_timeout(&me(), Duration::from_millis(10));
     assert_eq!(late, Err(BarrierError::TimedOut));
     assert_eq!(barrier.missing(), [ids[1]]);
     waiting.join();
@@ -141,8 +153,8 @@ fn an_abort_sends_all_home_and_a_reset_opens_it_for_others() {
     let barrier = barrier(&ids[..1]);
     let [go] = words();
     let waiting = fork_as(ids[0], Life::Watched, move |party| {
-        assert_eq!(barrier.wait(party, None), Err(BarrierError::Aborted));
-        assert_eq!(barrier.wait(party, None), Err(BarrierError::Aborted));
+        assert_eq!(barrier.wait(party), Err(BarrierError::Aborted));
+        assert_eq!(barrier.wait(party), Err(BarrierError::Aborted));
         raise(go);
     });
     until(|| waiting.state() == 'S');
@@ -152,15 +164,15 @@ fn an_abort_sends_all_home_and_a_reset_opens_it_for_others() {
     barrier.reset(&[me().slot(), ids[1]]);
     let other = fork_as(ids[1], Life::Watched, move |party| {
         for _ in 0..3 {
-            barrier.wait(party, None).unwrap();
+            barrier.wait(party).unwrap();
         }
     });
     for _ in 0..3 {
-        barrier.wait(&me(), None).unwrap();
+        barrier.wait(&me()).unwrap();
     }
     other.join();
     let stranger = fork_as(ids[2], Life::Watched, move |party| {
-        assert_eq!(barrier.wait(party, None), Err(BarrierError::NotAParty { slot: party.slot() }));
+        assert_eq!(barrier.wait(party), Err(BarrierError::NotAParty { slot: party.slot() }));
     });
     stranger.join();
 }
@@ -173,14 +185,14 @@ fn a_reset_sends_home_who_still_waits() {
     let waiting = fork_as(id, Life::Watched, move |party| {
         // Once from the old round, and as often as it comes back before the new one is open.
         let mut sent_home = 0;
-        while barrier.wait(party, None) == Err(BarrierError::Aborted) {
+        while barrier.wait(party) == Err(BarrierError::Aborted) {
             sent_home += 1;
         }
         assert!(sent_home > 0);
     });
     until(|| waiting.state() == 'S' && !barrier.missing().contains(&id));
     barrier.reset(&[me().slot(), id]);
-    barrier.wait(&me(), None).unwrap();
+    barrier.wait(&me()).unwrap();
     waiting.join();
 }
 
@@ -193,9 +205,9 @@ fn random_kills_never_let_it_pass_short() {
         let barrier = barrier(&ids);
         let rounds: &[AtomicU32; 3] = words();
         let run = |mine: usize| {
-            move |party: &swath_sync::Party| loop {
+            move |party: &Party| loop {
                 let round = rounds[mine].fetch_add(1, Ordering::SeqCst) + 1;
-                match barrier.wait(party, None) {
+                match barrier.wait(party) {
                     Ok(_) => assert!(rounds.iter().all(|other| other.load(Ordering::SeqCst) >= round)),
                     Err(BarrierError::Broken { slot, .. }) => break assert_eq!(slot, ids[1]),
                     Err(other) => panic!("{other}"),
@@ -219,4 +231,192 @@ fn run_until_killed(dying: &mut Child, rounds: &[AtomicU32; 3], kill: u32, body:
         });
         body();
     });
+}
+
+/// A round in one of the forms that wait.
+fn round(
+    barrier: &Barrier,
+    party: &Party,
+    form: u32,
+    actions: &'static AtomicU32,
+) -> Result<bool, BarrierError> {
+    let patience = Duration::from_secs(30);
+    match form % 6 {
+        0 => barrier.wait(party),
+        1 => barrier.wait_timeout(party, patience),
+        2 => barrier.wait_deadline(party, Instant::now() + patience),
+        3 => barrier.wait_with(party, || raise(actions)),
+        4 => barrier.wait_with_timeout(party, patience, || raise(actions)),
+        _ => barrier.wait_with_deadline(party, Instant::now() + patience, || raise(actions)),
+    }
+}
+
+/// All call forms, with and without an action, beside each other: each round has one leader.
+#[test]
+fn every_form_of_the_call_passes_and_one_leads() {
+    let _watchdog = Watchdog::new("every_form_of_the_call_passes_and_one_leads");
+    let ids: [SlotId; 2] = reserve();
+    let barrier = placed(Barrier::of(&with_me(&ids)).timeout(Duration::from_secs(30)));
+    let [leaders, actions]: &[AtomicU32; 2] = words();
+    let children = ids.map(|id| {
+        fork_as(id, Life::Watched, move |party| {
+            for form in 0..60_u32 {
+                if round(barrier, party, form, actions).unwrap() {
+                    raise(leaders);
+                }
+            }
+        })
+    });
+    for form in 0..60 {
+        if round(barrier, &me(), form, actions).unwrap() {
+            raise(leaders);
+        }
+    }
+    Child::join_all(children);
+    assert_eq!((leaders.load(Ordering::SeqCst), actions.load(Ordering::SeqCst)), (60, 30));
+}
+
+#[test]
+fn a_try_passes_only_when_all_others_have_come_and_changes_nothing_before() {
+    let _watchdog = Watchdog::new("a_try_passes_only_when_all_others_have_come_and_changes_nothing_before");
+    let ids: [SlotId; 1] = reserve();
+    let barrier = barrier(&ids);
+    for _ in 0..3 {
+        assert_eq!(barrier.try_wait(&me()), Err(BarrierError::TimedOut));
+    }
+    assert_eq!(barrier.missing().len(), 2);
+    let other = fork_as(ids[0], Life::Watched, move |party| assert_eq!(barrier.wait(party), Ok(false)));
+    until(|| !barrier.missing().contains(&ids[0]));
+    assert_eq!(barrier.try_wait(&me()), Ok(true));
+    other.join();
+    assert!(matches!(barrier.try_wait(&me()), Err(BarrierError::Broken { slot, .. }) if slot == ids[0]));
+}
+
+#[test]
+fn the_action_is_over_before_anybody_passes() {
+    let _watchdog = Watchdog::new("the_action_is_over_before_anybody_passes");
+    let ids: [SlotId; 2] = reserve();
+    let barrier = barrier(&ids);
+    let [begun, ended]: &[AtomicU32; 2] = words();
+    let run = move |party: &Party| {
+        for round in 1..=300 {
+            let led = barrier.wait_with(party, || {
+                raise(begun);
+                std::thread::yield_now();
+                raise(ended);
+            });
+            led.unwrap();
+            let counts = (begun.load(Ordering::SeqCst), ended.load(Ordering::SeqCst));
+            assert_eq!(counts, (round, round));
+            barrier.wait(party).unwrap();
+        }
+    };
+    let children = ids.map(|id| fork_as(id, Life::Watched, run));
+    run(&me());
+    Child::join_all(children);
+}
+
+#[test]
+fn a_leader_that_dies_in_its_action_breaks_it_also_if_it_shrinks() {
+    let _watchdog = Watchdog::new("a_leader_that_dies_in_its_action_breaks_it_also_if_it_shrinks");
+    for shrinks in [false, true] {
+        let ids: [SlotId; 1] = reserve();
+        let plan = Barrier::of(&with_me(&ids));
+        let barrier = placed(if shrinks { plan.shrink() } else { plan });
+        let [acting, waited]: &[AtomicU32; 2] = words();
+        let mut leader = fork_as(ids[0], Life::Watched, move |party| {
+            until(|| raised(waited) && barrier.missing() == [party.slot()]);
+            let _ = barrier.wait_with(party, || {
+                raise(acting);
+                await_the_end();
+            });
+        });
+        let killer = std::thread::spawn(move || {
+            until(|| raised(acting));
+            leader.kill();
+            leader
+        });
+        raise(waited);
+        let broken = barrier.wait_with(&me(), || panic!("not the last to come"));
+        assert!(matches!(broken, Err(BarrierError::Broken { slot, .. }) if slot == ids[0]), "{broken:?}");
+        assert!(matches!(barrier.wait(&me()), Err(BarrierError::Broken { .. })));
+        drop(killer.join().unwrap());
+    }
+}
+
+#[test]
+fn a_panic_in_the_action_aborts_it() {
+    let _watchdog = Watchdog::new("a_panic_in_the_action_aborts_it");
+    let barrier = barrier(&[]);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        barrier.wait_with(&me(), || panic!("as a test"))
+    }));
+    assert!(caught.is_err());
+    assert_eq!(barrier.wait(&me()), Err(BarrierError::Aborted));
+    barrier.reset(&[me().slot()]);
+    assert_eq!(barrier.wait(&me()), Ok(true));
+}
+
+#[test]
+fn the_dead_leave_a_barrier_that_shrinks() {
+    let _watchdog = Watchdog::new("the_dead_leave_a_barrier_that_shrinks");
+    let ids: [SlotId; 3] = reserve();
+    let barrier = placed(Barrier::of(&with_me(&ids)).shrink());
+    let [passed] = words();
+    let run = move |party: &Party| {
+        barrier.wait(party).unwrap();
+        raise(passed);
+        barrier.wait(party).unwrap();
+    };
+    let survivor = fork_as(ids[0], Life::Watched, run);
+    let mut asleep = fork_as(ids[1], Life::Watched, run);
+    let mut away = fork_as(ids[2], Life::Unwatched, |_| await_the_end());
+    until(|| asleep.state() == 'S' && barrier.missing() == [me().slot(), ids[2]]);
+    asleep.kill();
+    away.kill();
+    away.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    barrier.wait(&me()).unwrap();
+    until(|| raised(passed));
+    assert_eq!(barrier.parties(), 2);
+    barrier.wait(&me()).unwrap();
+    survivor.join();
+    // Alone in the end.
+    assert_eq!((barrier.wait(&me()), barrier.parties()), (Ok(true), 1));
+}
+
+#[test]
+fn its_own_timeout_is_the_one_of_the_plan() {
+    let _watchdog = Watchdog::new("its_own_timeout_is_the_one_of_the_plan");
+    let [absent] = reserve();
+    let barrier = placed(Barrier::of(&with_me(&[absent])).timeout(Duration::from_millis(30)));
+    let begun = Instant::now();
+    assert_eq!(barrier.wait_with(&me(), || panic!("nobody leads")), Err(BarrierError::TimedOut));
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+    assert_eq!((barrier.wait(&me()), barrier.missing()), (Err(BarrierError::TimedOut), vec![absent]));
+    table().mark_dead(absent, DeathCause::UNKNOWN);
+}
+
+/// Row I4: epoch 0 is nowhere, also when the epochs wrap.
+#[test]
+fn rounds_go_on_across_the_wrap() {
+    let _watchdog = Watchdog::new("rounds_go_on_across_the_wrap");
+    for before in [0, 1, 2] {
+        let ids: [SlotId; 1] = reserve();
+        let barrier = barrier(&ids);
+        let last = u64::from(u32::MAX) - before;
+        words_of(barrier)[0].store(last << 32, Ordering::SeqCst);
+        let run = move |party: &Party| {
+            for _ in 0..6 {
+                barrier.wait(party).unwrap();
+            }
+        };
+        let other = fork_as(ids[0], Life::Watched, run);
+        run(&me());
+        other.join();
+        assert!(words_of(barrier)[0].load(Ordering::SeqCst) >> 32 < 10);
+        // Opened again on the other side, nobody has arrived yet.
+        words_of(barrier)[0].store(last << 32, Ordering::SeqCst);
+        barrier.reset(&[me().slot(), me().slot()]);
+        assert_eq!(barrier.missing().len(), 2);
+    }
 }

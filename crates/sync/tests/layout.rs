@@ -4,8 +4,13 @@
 
 mod support;
 
+use std::time::Duration;
 use support::*;
-use swath_sync::{Barrier, DeathCause, Event, Mutex, Party, SlotTable};
+
+use swath_sync::{
+    Barrier, Condvar, DeathCause, Event, InPlace, LockedArray, Mutex, Once, Party, Plan, Record,
+    RecursiveMutex, RwLock, Semaphore, SlotTable, Value,
+};
 
 fn bytes(memory: *const u8, range: std::ops::Range<usize>) -> Vec<u8> {
     // SAFETY: the tests' own mappings, nobody writes meanwhile.
@@ -60,12 +65,67 @@ fn words_are_where_and_what_the_documents_say() {
     event.set();
     assert_eq!(bytes(words, 64..72), [2, 0, 0, 0x40, 0, 0, 0, 0]);
 
-    assert_eq!(Barrier::size(2), 192);
+    assert_eq!(Barrier::layout(2).map(|layout| (layout.size(), layout.align())), Some((192, 64)));
     // SAFETY: as above, and nobody knows it yet.
-    let barrier = unsafe { Barrier::init(words.add(128), &[id]) };
-    assert_eq!(barrier.wait(&me, None), Ok(true));
-    assert_eq!(bytes(words, 128..140), [4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    let barrier = unsafe {
+        Barrier::of(&[id]).timeout(Duration::from_nanos(0x0102)).shrink().place(words.add(128));
+        <Barrier as InPlace>::at(words.add(128), 1)
+    };
+    assert_eq!(barrier.wait(&me), Ok(true));
+    assert_eq!(bytes(words, 128..144), [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(bytes(words, 152..160), [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(bytes(words, 192..200), [5, 4, 0, 0, 1, 0, 0, 0]);
     barrier.abort();
-    assert_eq!(bytes(words, 128..129), [4 | 2]);
+    assert_eq!(bytes(words, 128..136), [2, 0, 0, 0, 1, 0, 0, 0]);
+    locks_and_values(words, &me);
+}
+
+/// The types that came after, each in 256 bytes of its own.
+fn locks_and_values(words: *mut u8, me: &Party) {
+    let name = [5, 4, 0, 0];
+    // SAFETY: zeroed, aligned, never unmapped, each object in bytes of its own.
+    let (rwlock, condvar, once, recursive, record, value) = unsafe {
+        (
+            RwLock::<u32>::at(words.add(512), 1),
+            Condvar::at(words.add(1024), 1),
+            Once::at(words.add(1280), 1),
+            RecursiveMutex::<u64>::at(words.add(1536), 1),
+            Record::<u16>::at(words.add(1792), 1),
+            Value::<f64>::at(words.add(2048), 1),
+        )
+    };
+    let guard = rwlock.write(me).unwrap();
+    assert_eq!((bytes(words, 512..516), bytes(words, 516..520)), (name.to_vec(), name.to_vec()));
+    drop(guard);
+    let guard = rwlock.read(me).unwrap();
+    assert_eq!(bytes(words, 512..520), [0; 8]);
+    assert_eq!(bytes(words, 528..784).iter().filter(|byte| **byte != 0).count(), 2, "one reader's cell");
+    drop(guard);
+    condvar.notify_one();
+    assert_eq!(bytes(words, 1024..1032), [0; 8], "nobody waits");
+    once.call_once(me, |_| assert_eq!(bytes(words, 1280..1284), name)).unwrap();
+    assert_eq!(bytes(words, 1280..1284), [0, 0, 0, 0x40]);
+    recursive.lock(me).unwrap().acquired().unwrap().keep();
+    recursive.lock(me).unwrap().acquired().unwrap().keep();
+    assert_eq!(
+        (bytes(words, 1536..1540), bytes(words, 1552..1560)),
+        (name.to_vec(), vec![2, 0, 0, 0, 0, 0, 0, 0])
+    );
+    record.set(me, 0x0102).unwrap();
+    assert_eq!(bytes(words, 1808..1820), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1]);
+    value.store(1.5);
+    assert_eq!(bytes(words, 2048..2056), 1.5_f64.to_le_bytes());
+    // SAFETY: as above.
+    let semaphore = unsafe {
+        Semaphore::with(2, 3).place(words.add(2304));
+        <Semaphore as InPlace>::at(words.add(2304), 3)
+    };
+    semaphore.acquire(me).unwrap().keep();
+    let cells = bytes(words, 2320..2332);
+    assert_eq!(cells[8..], [0; 4], "a permit that does not exist");
+    assert!(cells[..4] == [5, 4, 0, 0x40] || cells[4..8] == [5, 4, 0, 0x40], "{cells:?}");
+    assert!(cells[..4] == [0, 0, 0, 0x80] || cells[4..8] == [0, 0, 0, 0x80], "{cells:?}");
+    // SAFETY: as above.
+    unsafe { LockedArray::from_slice(&[0x0102_u16, 3]).place(words.add(2560)) };
+    assert_eq!(bytes(words, 2560..2580), [&[0; 16][..], &[2, 1, 3, 0]].concat());
 }

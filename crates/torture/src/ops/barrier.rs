@@ -1,11 +1,11 @@
-//! `barrier` (wait: first, middle, last arriver) and `barrier-reset` of `swath_sync::Barrier`.
+//! `barrier` (wait: first, middle, last arriver), `barrier-reset` and `barrier-action` of `swath_sync::Barrier`.
 //!
 //! What must hold: nobody hangs; whoever comes when a party is already known to be dead is told so (a barrier never passes
 //! short); all survivors of a round are told the same; the round after a death is broken for all.
 
 use std::time::Duration;
 
-use swath_sync::{BarrierError, Party, SlotId};
+use swath_sync::{Barrier, BarrierError, Party, SlotId};
 
 use super::props::{self, News, VICTIM};
 use crate::scenario::{Case, Entrance, Finding, Moment, Scenario, Verdict, case, expect};
@@ -18,6 +18,10 @@ const BROKEN: usize = 1;
 const LED: usize = 2;
 /// Set by the harness when the death has been confirmed before the companions on cue come.
 const KNOWN_DEAD: usize = 3;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often an action was run to its end.
+const ACTED: usize = 4;
 
 /// When the victim comes.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -99,7 +103,7 @@ impl Scenario for Wait {
         let me = props::become_party(stage, VICTIM, self.news != News::Service);
         let barrier = props::barrier(stage);
         Box::new(move || {
-            let _ = std::hint::black_box(barrier.wait(&me, None));
+            let _ = std::hint::black_box(barrier.wait(&me));
         })
     }
 
@@ -131,7 +135,7 @@ impl Scenario for Wait {
 
 /// One round: `Some(leads)` or broken by the victim's death.
 fn round(stage: &Stage, me: &Party) -> Result<Option<bool>, String> {
-    match props::barrier(stage).wait(me, Some(Duration::from_secs(10))) {
+    match props::barrier(stage).wait_timeout(me, PATIENCE) {
         Ok(leads) => Ok(Some(leads)),
         Err(BarrierError::Broken { slot, .. }) if slot == VICTIM => Ok(None),
         Err(other) => Err(other.to_string()),
@@ -154,14 +158,14 @@ impl Scenario for Reset {
 
     fn companion(&self, n: usize, stage: &Stage) -> Finding {
         let me = props::become_party(stage, props::companion(n), true);
-        let broken = props::barrier(stage).wait(&me, Some(Duration::from_secs(10)));
+        let broken = props::barrier(stage).wait_timeout(&me, PATIENCE);
         stage.arrive(n + 1);
         expect(matches!(broken, Err(BarrierError::Broken { .. })), || format!("not broken: {broken:?}"))?;
         stage.await_cue(1);
         // Now the checker resets: wait for the round that it opens.
         let opened = Stage::poll(Duration::from_secs(2), || props::read(stage, KNOWN_DEAD) > 0);
         expect(opened, || "the second reset did not end".to_owned())?;
-        let passed = props::barrier(stage).wait(&me, Some(Duration::from_secs(10)));
+        let passed = props::barrier(stage).wait_timeout(&me, PATIENCE);
         expect(passed.is_ok(), || format!("after the reset: {passed:?}"))?;
         Ok(Verdict::Clean)
     }
@@ -178,9 +182,94 @@ impl Scenario for Reset {
         let barrier = props::barrier(stage);
         barrier.reset(&[props::companion(0), props::CHECKER]);
         props::add(stage, KNOWN_DEAD);
-        let passed = barrier.wait(&me, Some(Duration::from_secs(10)));
+        let passed = barrier.wait_timeout(&me, PATIENCE);
         expect(passed.is_ok(), || format!("after the reset: {passed:?}"))?;
         Ok(Verdict::Clean)
+    }
+}
+
+/// All come with an action; the victim last, so that it leads, or first. `shrinks`: the others go on without it, unless it
+/// died in its action.
+struct Act {
+    last: bool,
+    shrinks: bool,
+    news: News,
+}
+
+impl Scenario for Act {
+    fn set(&self, stage: &Stage) {
+        props::reserve_all(stage);
+        let plan = Barrier::of(&[props::companion(0), props::companion(1), VICTIM]);
+        props::place_barrier(stage, if self.shrinks { plan.shrink() } else { plan });
+    }
+
+    fn companions(&self) -> &[Entrance] {
+        use Entrance::{AfterVictim, BeforeVictim};
+        if self.last { &[AfterVictim, AfterVictim] } else { &[BeforeVictim, BeforeVictim] }
+    }
+
+    fn companion(&self, n: usize, stage: &Stage) -> Finding {
+        let me = props::become_party(stage, props::companion(n), true);
+        stage.arrive(n + 1);
+        if !self.last {
+            stage.await_cue(1);
+        }
+        match act(stage, &me)? {
+            Some(leads) => {
+                expect(props::read(stage, ACTED) == 1, || "passed without the action".to_owned())?;
+                props::add(stage, PASSED);
+                if leads {
+                    props::add(stage, LED);
+                }
+            }
+            None => props::add(stage, BROKEN),
+        }
+        // The next round, without the victim.
+        match act(stage, &me)? {
+            None => Ok(Verdict::Recovered),
+            Some(_) if self.shrinks => Ok(Verdict::Clean),
+            Some(_) => Err("passed a second round without the victim".to_owned()),
+        }
+    }
+
+    fn victim<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's> {
+        let me = props::become_party(stage, VICTIM, self.news != News::Service);
+        let barrier = props::barrier(stage);
+        Box::new(move || {
+            let _ = std::hint::black_box(barrier.wait_with(&me, || props::add(stage, ACTED)));
+        })
+    }
+
+    fn confirmed(&self, stage: &Stage) {
+        if self.news != News::Mark {
+            props::confirm_death(stage, VICTIM);
+        }
+    }
+
+    fn aftermath(&self, _stage: &Stage, _moment: Moment) -> Finding {
+        Ok(Verdict::Clean)
+    }
+
+    fn tally(&self, stage: &Stage, moment: Moment) -> Result<(), String> {
+        let (passed, broken, led) =
+            (props::read(stage, PASSED), props::read(stage, BROKEN), props::read(stage, LED));
+        expect(passed == 0 || broken == 0, || format!("{passed} passed, {broken} were told it is broken"))?;
+        expect(led <= 1, || format!("{led} leaders"))?;
+        let fine = match moment {
+            Moment::Before => (passed > 0) == self.shrinks,
+            Moment::Within => true,
+            Moment::After => broken == 0,
+        };
+        expect(fine, || format!("{passed} passed, {broken} were told it is broken"))
+    }
+}
+
+/// One round with an action: `Some(leads)` or broken by the victim's death.
+fn act(stage: &Stage, me: &Party) -> Result<Option<bool>, String> {
+    match props::barrier(stage).wait_with_timeout(me, PATIENCE, || props::add(stage, ACTED)) {
+        Ok(leads) => Ok(Some(leads)),
+        Err(BarrierError::Broken { slot, .. }) if slot == VICTIM => Ok(None),
+        Err(other) => Err(other.to_string()),
     }
 }
 
@@ -199,5 +288,15 @@ pub(super) fn cases() -> Vec<Case> {
         case("barrier", "last-arriver-service-only", wait(Last, 1, News::Service)),
         case("barrier", "last-of-three", wait(Last, 2, News::Both)),
         case("barrier-reset", "broken", Reset),
+        case("barrier-action", "first", Act { last: false, shrinks: false, news: News::Both }),
+        case("barrier-action", "leader", Act { last: true, shrinks: false, news: News::Both }),
+        case("barrier-action", "leader-mark-only", Act { last: true, shrinks: false, news: News::Mark }),
+        case("barrier-action", "shrinking", Act { last: false, shrinks: true, news: News::Both }),
+        case("barrier-action", "shrinking-leader", Act { last: true, shrinks: true, news: News::Both }),
+        case(
+            "barrier-action",
+            "shrinking-leader-service-only",
+            Act { last: true, shrinks: true, news: News::Service },
+        ),
     ]
 }

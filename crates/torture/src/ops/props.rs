@@ -6,7 +6,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use swath_sync::{Barrier, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable};
+use swath_sync::{
+    Barrier, BarrierPlan, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable,
+};
 
 use crate::stage::{STATE_BYTES, Stage};
 use crate::{victim, watchdog};
@@ -15,6 +17,8 @@ const LOCK_AT: usize = 512 * 1024;
 const EVENT_AT: usize = LOCK_AT + 256;
 const BARRIER_AT: usize = LOCK_AT + 512;
 const COUNTS_AT: usize = LOCK_AT + 2048;
+/// The count that is no count of survivors.
+const BARRIER_PARTIES: usize = 7;
 /// Where the operations of the engine keep their words.
 pub(crate) const ENGINE_AT: usize = LOCK_AT + 4096;
 const _: () = assert!(size_of::<SlotTable>() <= LOCK_AT && ENGINE_AT < STATE_BYTES);
@@ -70,15 +74,23 @@ pub(crate) fn event(stage: &Stage) -> &'static Event {
 
 /// Makes the barrier; by `Scenario::set`.
 pub(crate) fn set_barrier(stage: &Stage, parties: &[SlotId]) {
-    assert!(Barrier::size(parties.len()) <= COUNTS_AT - BARRIER_AT);
-    // SAFETY: (1) 64-aligned, in bounds (asserted); (2) the run has not begun.
-    unsafe { Barrier::init(stage.base().add(BARRIER_AT), parties) };
+    place_barrier(stage, Barrier::of(parties));
+}
+
+/// The same, of a plan.
+pub(crate) fn place_barrier(stage: &Stage, plan: BarrierPlan) {
+    let parties = plan.cells();
+    assert!(Barrier::layout(parties).is_some_and(|layout| layout.size() <= COUNTS_AT - BARRIER_AT));
+    count(stage, BARRIER_PARTIES).store(parties as u32, Ordering::SeqCst);
+    // SAFETY: (1) 64-aligned, in bounds (asserted), zero at the start of a run; (2) the run has not begun.
+    unsafe { plan.place(stage.base().add(BARRIER_AT)) };
 }
 
 /// The barrier.
-pub(crate) fn barrier(stage: &Stage) -> Barrier<'static> {
-    // SAFETY: (1) every scenario that asks for it has called `set_barrier` in `set`; (2) the mapping is 'static.
-    unsafe { Barrier::at(stage.base().add(BARRIER_AT)) }
+pub(crate) fn barrier(stage: &Stage) -> &'static Barrier {
+    let parties = read(stage, BARRIER_PARTIES) as usize;
+    // SAFETY: (1) the mapping is 'static; (2) every scenario that asks for it has called `set_barrier` in `set`.
+    unsafe { Barrier::at(stage.base().add(BARRIER_AT), parties) }
 }
 
 /// Makes an object at `offset`, one that no other scenario uses; by `Scenario::set`.
