@@ -45,6 +45,7 @@ mod envelope;
 mod event;
 mod joinable;
 mod lane;
+mod list;
 mod lock_error;
 mod lock_word;
 #[cfg(not(loom))]
@@ -91,6 +92,9 @@ pub use event::Event;
 pub use joinable::{Delivery, JoinableQueue, SIMPLE_QUEUE_CAPACITY, SimpleQueue};
 #[cfg(not(loom))]
 pub use joinable::{JoinableQueuePlan, SimpleQueuePlan};
+#[cfg(not(loom))]
+pub use list::ShareableListPlan;
+pub use list::{ListError, ListValue, ListWord, ShareableList};
 pub use lock_error::{LockError, PoisonedBy};
 #[cfg(not(loom))]
 pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};

@@ -54,6 +54,8 @@ struct Quiet {
     returned: AtomicU32,
     /// The table's count of deaths when the cells were last swept.
     swept: AtomicU32,
+    /// Whether a turn was ever given back without an item.
+    gave_back: AtomicU32,
 }
 
 /// Where to begin to look: `lap:32 | index:32`. Decides nothing.
@@ -241,7 +243,7 @@ impl<T: Pod> Queue<T> {
                 return Err(Refusal::Closed);
             }
             let turn = self.claim_turn(party, belongings).ok_or(Refusal::Later(None))?;
-            let claim = Claim { queue: self, turn, me: party.owner(), belongings };
+            let claim = Claim { queue: self, turn, belongings };
             crate::atomics::model_fence();
             // Q1: again, now that who finds the queue empty and closed sees our claim.
             if self.is_closed() { Err(Refusal::Closed) } else { Ok(claim) }
@@ -367,7 +369,9 @@ impl<T: Pod> Queue<T> {
             };
             if refused.is_some_and(|writer| party.table().is_dead(writer)) {
                 self.sweep(party, belongings, false);
-                continue;
+                if !waiting.is_over() {
+                    continue;
+                }
             }
             if waiting.is_over() {
                 self.sweep(party, belongings, !now);
@@ -433,6 +437,7 @@ impl<T: Pod> Queue<T> {
                 closed: AtomicU32::new(0),
                 returned: AtomicU32::new(0),
                 swept: AtomicU32::new(0),
+                gave_back: AtomicU32::new(0),
             },
             tail: Hint(AtomicU64::new(0)),
             head: Hint(AtomicU64::new(0)),
@@ -460,7 +465,6 @@ fn spin_for<R>(attempt: &impl Fn() -> Result<R, Refusal>) -> Option<Result<R, Re
 pub(crate) struct Claim<'q, T: Pod, B: Belongings<T>> {
     queue: &'q Queue<T>,
     turn: Turn,
-    me: Owner,
     belongings: &'q B,
 }
 
@@ -484,12 +488,10 @@ impl<T: Pod, B: Belongings<T>> Drop for Claim<'_, T, B> {
     fn drop(&mut self) {
         let (queue, Turn { index, word, .. }) = (self.queue, self.turn);
         if B::ANY {
-            if queue.decide(index, word, Word::owned(word.lap(), State::Drained, self.me)).is_ok() {
-                queue.drain(index, self.me, self.belongings);
-            }
-        } else if queue.decide(index, word, Word::free(word.lap().wrapping_add(1))).is_ok() {
-            queue.tombstone();
+            // Killed in it: we are a dead putter, and Q4 discards it again.
+            self.belongings.discard(&self.value().load());
         }
+        queue.give_back(index, word);
     }
 }
 

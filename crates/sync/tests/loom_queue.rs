@@ -235,3 +235,34 @@ fn a_death_over_the_recovery_changes_nothing() {
         assert!(got && queue.try_join(&me));
     });
 }
+
+/// What the dead one's turn becomes, beside somebody who puts: nobody is stuck behind it, and nothing overtakes.
+#[test]
+fn a_dead_putters_turn_holds_up_nobody_and_changes_no_order() {
+    Deaths::at_every_step(2, |mortal| {
+        let world = World::new(2);
+        let queue: Arc<Box<Queue<Item>>> = Arc::new(Queue::for_model::<2>());
+        let dying = {
+            let queue = queue.clone();
+            thread::spawn(move || mortal.live(world, 1, || queue.try_put(&world.party(1), item(9)).unwrap()))
+        };
+        let me = world.party(0);
+        queue.try_put(&me, item(1)).unwrap();
+        let lived = dying.join().unwrap();
+        let mut got = Vec::new();
+        // A turn that was claimed and not used may take up room until it is passed.
+        let second = queue.try_put(&me, item(2));
+        while let Ok(found) = queue.try_get(&me) {
+            assert_eq!(found, item(found[0]));
+            got.push(found[0]);
+        }
+        assert!(second.is_ok() || got.contains(&9), "{got:?}");
+        assert!(!lived || got.contains(&9));
+        got.retain(|number| *number != 9);
+        assert_eq!(got, if second.is_ok() { vec![1, 2] } else { vec![1] });
+        for number in [3, 4] {
+            queue.try_put(&me, item(number)).unwrap();
+        }
+        assert_eq!((queue.try_get(&me), queue.try_get(&me)), (Ok(item(3)), Ok(item(4))));
+    });
+}

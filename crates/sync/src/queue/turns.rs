@@ -78,9 +78,15 @@ impl<T: Pod> Queue<T> {
         for _ in 0..2 * cells + 2 {
             let seen = self.word_of(at.index);
             match (laps_from(at.lap, seen.lap()), seen.state()) {
+                // Given back, and the next one is taken: too late for this one.
+                (0, State::Free) if self.gave_back() && self.is_claimed(at.next(cells)) => self.skip(at),
                 (0, State::Free) => {
                     let word = Word::owned(at.lap, State::Writing, party.owner());
                     if self.decide(at.index, seen, word).is_ok() {
+                        crate::atomics::model_fence();
+                        if self.gave_back() {
+                            self.skip_those_before(at);
+                        }
                         self.tail.0.store(at.next(cells).hint(), Ordering::Relaxed);
                         return Some(Turn { index: at.index, word, returned: 0 });
                     }
@@ -295,7 +301,8 @@ impl<T: Pod> Queue<T> {
                     self.drain(index, party.owner(), belongings);
                 }
             }
-            State::Writing | State::Drained => {
+            State::Writing => self.give_back(index, seen),
+            State::Drained => {
                 if self.decide(index, seen, Word::free(seen.lap().wrapping_add(1))).is_ok() {
                     self.tombstone();
                 }
@@ -307,6 +314,59 @@ impl<T: Pod> Queue<T> {
             }
         }
         true
+    }
+
+    /// Q3: a turn in which nothing was put is there for the next putter, unless a later one is taken already; then it is
+    /// over. Of us and whoever takes the later one, one sees the other.
+    pub(super) fn give_back(&self, index: usize, seen: Word) {
+        let at = Position { lap: seen.lap(), index };
+        self.quiet.gave_back.store(1, Ordering::SeqCst);
+        crate::atomics::model_fence();
+        let next = at.next(self.cells.len());
+        if self.is_claimed(next) {
+            let _ = self.decide(index, seen, Word::free(at.lap.wrapping_add(1)));
+        } else if self.decide(index, seen, Word::free(at.lap)).is_ok() {
+            crate::atomics::model_fence();
+            if self.is_claimed(next) {
+                self.skip(at);
+            } else {
+                self.tail.0.store(at.hint(), Ordering::Relaxed);
+            }
+        }
+        self.tombstone();
+    }
+
+    /// Whether a turn was ever given back: until then nobody looks for any.
+    #[inline(always)]
+    fn gave_back(&self) -> bool {
+        self.quiet.gave_back.load(Ordering::SeqCst) != 0
+    }
+
+    fn is_claimed(&self, at: Position) -> bool {
+        let seen = self.word_of(at.index);
+        match laps_from(at.lap, seen.lap()) {
+            0 => seen.state() != State::Free,
+            ahead => ahead > 0,
+        }
+    }
+
+    /// The turn is over, if nobody has it.
+    fn skip(&self, at: Position) {
+        if self.decide(at.index, Word::free(at.lap), Word::free(at.lap.wrapping_add(1))).is_ok() {
+            self.tombstone();
+        }
+    }
+
+    #[cold]
+    fn skip_those_before(&self, at: Position) {
+        let mut at = at;
+        for _ in 1..self.cells.len() {
+            at = at.previous(self.cells.len());
+            if self.word_of(at.index) != Word::free(at.lap) {
+                return;
+            }
+            self.skip(at);
+        }
     }
 
     /// Q8: gives back what belongs to the item of a cell that is drained in our name, then the cell.

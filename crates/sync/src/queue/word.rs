@@ -109,6 +109,14 @@ impl Position {
         }
     }
 
+    pub(crate) fn previous(self, cells: usize) -> Self {
+        if self.index > 0 {
+            Self { index: self.index - 1, ..self }
+        } else {
+            Self { lap: self.lap.wrapping_sub(1) & LAP_MASK, index: cells - 1 }
+        }
+    }
+
     pub(crate) fn is_before(self, other: Self) -> bool {
         match laps_from(self.lap, other.lap) {
             0 => self.index < other.index,
@@ -149,6 +157,7 @@ mod tests {
         let last = Position { lap: LAP_MASK, index: 1 };
         let next = last.next(2);
         assert_eq!(next, Position { lap: 0, index: 0 });
+        assert_eq!((next.previous(2), last.previous(2).next(2)), (last, last));
         assert!(last.is_before(next) && !next.is_before(last) && !last.is_before(last));
         assert_eq!((laps_from(LAP_MASK, 0), laps_from(0, LAP_MASK)), (1, -1));
         assert_eq!(Position::of_hint(last.hint(), 2), last);
