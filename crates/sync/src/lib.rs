@@ -50,6 +50,7 @@ mod lock_error;
 mod lock_word;
 #[cfg(not(loom))]
 mod locked_array;
+#[cfg(not(loom))]
 mod messages;
 mod mutex;
 mod once;
@@ -98,6 +99,7 @@ pub use list::{ListError, ListValue, ListWord, ShareableList};
 pub use lock_error::{LockError, PoisonedBy};
 #[cfg(not(loom))]
 pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
+#[cfg(not(loom))]
 pub use messages::{MessageQueue, MessageQueueError, MessageQueuePlan};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
