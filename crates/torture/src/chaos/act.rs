@@ -36,6 +36,11 @@ pub(crate) trait Act {
     /// All seats are taken again, by these; the newcomers have not begun.
     fn reopen(&self, _parties: &[SlotId; SEATS]) {}
 
+    /// What there is to say about its state when somebody does not go on.
+    fn describe(&self) -> String {
+        String::new()
+    }
+
     /// The game is over: lets those go who wait for somebody that has left. Called again and again.
     fn release(&self) {}
 

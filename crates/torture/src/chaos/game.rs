@@ -224,7 +224,9 @@ impl<'s> Game<'s> {
 
     fn describe(&self, seat: usize) -> String {
         let all = self.seats.iter().enumerate().map(|(n, seat)| format!("{n} {}", self.tell(seat.place())));
-        format!("seat {seat} does not go on; {}", all.collect::<Vec<_>>().join("; "))
+        let acts = self.acts.iter().map(|act| act.describe()).filter(|text| !text.is_empty());
+        let all: Vec<_> = all.chain(acts).collect();
+        format!("seat {seat} does not go on; {}", all.join("; "))
     }
 }
 

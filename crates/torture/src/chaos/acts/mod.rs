@@ -1,16 +1,26 @@
-//! The acts, one file per primitive.
+//! The acts, one file per primitive; and the models that several of them share.
 
+mod array;
 mod barrier;
 mod condvar;
 mod event;
+mod joinable;
+mod messages;
 mod mutex;
 mod once;
 mod parts;
+mod pipe;
+mod post;
 mod queue;
+mod record;
 mod recursive;
+mod ring;
+mod room;
 mod rwlock;
 mod semaphore;
+mod stream;
 mod toy;
+mod value;
 
 use super::act::Act;
 use super::arena::Arena;
@@ -27,7 +37,14 @@ pub(super) fn all(arena: &Arena<'_>) -> Vec<Box<dyn Act>> {
         Box::new(once::Beginnings::new(arena)),
         Box::new(event::Bell::new(arena)),
         Box::new(barrier::Gathering::new(arena)),
+        Box::new(value::Counter::new(arena)),
+        Box::new(record::Rows::new(arena)),
+        Box::new(array::Column::new(arena)),
         Box::new(queue::Letters::new(arena)),
+        Box::new(joinable::Work::new(arena)),
+        Box::new(messages::Mail::new(arena)),
+        Box::new(ring::Belts::new(arena)),
+        Box::new(pipe::Tubes::new(arena)),
     ]
 }
 
