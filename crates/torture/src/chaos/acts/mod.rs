@@ -5,6 +5,7 @@ mod barrier;
 mod condvar;
 mod event;
 mod joinable;
+mod list;
 mod messages;
 mod mutex;
 mod once;
@@ -40,6 +41,7 @@ pub(super) fn all(arena: &Arena<'_>) -> Vec<Box<dyn Act>> {
         Box::new(value::Counter::new(arena)),
         Box::new(record::Rows::new(arena)),
         Box::new(array::Column::new(arena)),
+        Box::new(list::Board::new(arena)),
         Box::new(queue::Letters::new(arena)),
         Box::new(joinable::Work::new(arena)),
         Box::new(messages::Mail::new(arena)),
