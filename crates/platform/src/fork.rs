@@ -39,6 +39,13 @@ pub fn is_own(pid: u32) -> bool {
     }
 }
 
+/// Whether this process is a forked copy of one that had marked itself, and has not marked itself since. For who knows
+/// that there was a mark; where the kernel does not wipe pages, always false.
+#[inline]
+pub fn is_copy() -> bool {
+    mark().is_some_and(|mark| mark.load(Ordering::Relaxed) == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,11 +54,11 @@ mod tests {
     fn a_forked_child_is_another_process() {
         let me = std::process::id();
         mark_own();
-        assert!(is_own(me) && !is_own(me + 1));
-        // SAFETY: the child calls nothing but two atomic loads and _exit.
+        assert!(is_own(me) && !is_own(me + 1) && !is_copy());
+        // SAFETY: the child calls nothing but a few atomic loads and _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let code = i32::from(is_own(me));
+            let code = i32::from(is_own(me) || !is_copy());
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(code) };
         }

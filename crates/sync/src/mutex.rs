@@ -193,6 +193,9 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.party.is_here() {
+            return;
+        }
         if thread::panicking() && !self.panicking {
             self.mutex.lock.poison(self.party.table().holder(self.party.owner()), 0);
         }

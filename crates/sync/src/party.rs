@@ -7,7 +7,9 @@ use crate::slots::{SlotId, SlotTable};
 
 /// One thread of one party: what every operation that can own something asks for.
 ///
-/// Cheap to copy, made for one thread: its number, held until the thread ends, is what tells it from its siblings.
+/// Cheap to copy, made for one thread: its number, held until the thread ends, is what tells it from its siblings. A copy
+/// that a fork takes along is the parent's: ask [`Party::current`] in the child, which says so. What it takes along of
+/// guards and permits gives nothing back there.
 #[derive(Copy, Clone)]
 pub struct Party {
     table: &'static SlotTable,
@@ -47,6 +49,16 @@ impl Party {
     #[inline(always)]
     pub(crate) fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// Whether what is done here is this party's: in a forked copy of its process it is not, and what the copy has of
+    /// guards and permits is the other process's to give back.
+    #[inline(always)]
+    pub(crate) fn is_here(&self) -> bool {
+        #[cfg(not(loom))]
+        return !swath_platform::fork::is_copy();
+        #[cfg(loom)]
+        true
     }
 
     /// The party that a model's thread plays.

@@ -238,6 +238,9 @@ impl Drop for Lent<'_> {
 
 impl<T> Drop for RecursiveGuard<'_, T> {
     fn drop(&mut self) {
+        if !self.party.is_here() {
+            return;
+        }
         if thread::panicking() && !self.panicking {
             self.mutex.lock.poison(self.party.table().holder(self.party.owner()), 0);
         }

@@ -135,7 +135,7 @@ impl<T> RwLock<T> {
     #[inline]
     fn acquire_read(&self, party: &Party, deadline: Deadline) -> Result<ReadGuard<'_, T>, LockError> {
         let cell = self.lock.read(party, deadline)?;
-        Ok(ReadGuard { lock: self, cell, _party: *party })
+        Ok(ReadGuard { lock: self, cell, party: *party })
     }
 
     #[inline]
@@ -162,8 +162,8 @@ impl<T> fmt::Debug for RwLock<T> {
 pub struct ReadGuard<'a, T> {
     lock: &'a RwLock<T>,
     cell: usize,
-    /// Makes the guard `!Send`: the cell names this thread.
-    _party: Party,
+    /// Makes the guard `!Send` too: the cell names this thread.
+    party: Party,
 }
 
 // SAFETY: a shared guard gives out `&T` and nothing else.
@@ -182,7 +182,9 @@ impl<T> Deref for ReadGuard<'_, T> {
 impl<T> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.lock.leave(self.cell);
+        if self.party.is_here() {
+            self.lock.lock.leave(self.cell);
+        }
     }
 }
 
@@ -228,6 +230,9 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.party.is_here() {
+            return;
+        }
         if let Some(dead) = self.in_doubt {
             self.lock.lock.poison(dead, BY_DEATH);
         } else if thread::panicking() && !self.panicking {

@@ -316,6 +316,9 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
+        if !self.party.is_here() {
+            return;
+        }
         self.semaphore.give(&self.semaphore.cells[self.cell], self.party.owner().bits());
     }
 }
