@@ -87,6 +87,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/once_processes.rs", "places a once in shared memory"),
     ("crates/sync/tests/recursive_processes.rs", "places a mutex in shared memory"),
     ("crates/sync/tests/values_processes.rs", "places values in shared memory"),
+    ("crates/sync/tests/refusals.rs", "looks at the word of a condition"),
     ("crates/sync/tests/rwlock_processes.rs", "places a lock in shared memory"),
     ("crates/sync/tests/acceptance.rs", "forks behind the library's back, presets words, sets a timer"),
     ("crates/sync/tests/barrier_processes.rs", "places a barrier in shared memory"),
