@@ -5,8 +5,11 @@
 //! compared, and slower where latency is; each line says which.
 
 pub mod arrays;
+pub mod crossbeam_rival;
 pub mod csv_rivals;
+pub mod futex_rival;
 pub mod machine;
+pub mod multiprocessing_rival;
 pub mod partner;
 pub mod pthread_rival;
 pub mod raw_sync_rival;

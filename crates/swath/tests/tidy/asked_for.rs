@@ -16,7 +16,7 @@ struct Place {
     alone: bool,
 }
 
-const PLACES: [Place; 8] = [
+const PLACES: [Place; 9] = [
     // Makes the named segments and attaches to them for writing.
     Place {
         used: "shared_memory",
@@ -73,7 +73,15 @@ const PLACES: [Place; 8] = [
         saying: &["rayon", "ThreadPoolBuilder"],
         alone: false,
     },
-    // Its locks are a rival in the benches. Ours do not implement its traits yet.
+    // Our lock implements its traits, …
+    Place {
+        used: "raw_sync",
+        by: "swath-sync",
+        within: "crates/sync/src/raw_sync/mutex.rs",
+        saying: &["raw_sync", "LockInit", "LockImpl"],
+        alone: false,
+    },
+    // … and its own is a rival in the benches.
     Place {
         used: "raw_sync",
         by: "swath-benches",
