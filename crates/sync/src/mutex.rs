@@ -123,8 +123,11 @@ impl<T: ?Sized> Mutex<T> {
     fn acquire(&self, party: &Party, deadline: Deadline) -> Result<Locked<'_, T>, LockError> {
         match self.lock.lock(party, deadline) {
             Ok(None) => Ok(Taken::Acquired(self.guard(party))),
-            Ok(Some(dead)) => self.recovered(party, dead),
-            Err(error) => Err(error),
+            Ok(Some(dead)) => {
+                let dead = party.table().holder(dead);
+                Ok(Taken::new(self.guard(party), Some(dead)))
+            }
+            Err(error) => Err(*error),
         }
     }
 }
@@ -133,12 +136,6 @@ impl<T: ?Sized> Mutex<T> {
     #[inline(always)]
     fn guard(&self, party: &Party) -> MutexGuard<'_, T> {
         MutexGuard { mutex: self, party: *party, panicking: thread::panicking() }
-    }
-
-    #[cold]
-    fn recovered(&self, party: &Party, dead: crate::owner::Owner) -> Result<Locked<'_, T>, LockError> {
-        let dead = party.table().holder(dead);
-        Ok(Taken::new(self.guard(party), Some(dead)))
     }
 }
 

@@ -122,7 +122,7 @@ impl<T: Pod> Record<T> {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<R, LockError> {
         // Whom the lock was taken from does not matter: what it left is whole.
-        self.lock.lock(party, deadline)?;
+        self.lock.lock(party, deadline).map_err(|error| *error)?;
         let _held = Held(&self.lock);
         let version = self.version.load(Ordering::Relaxed);
         let mut value = self.copy(version).load();

@@ -166,7 +166,7 @@ impl<T> RecursiveMutex<T> {
             self.depth.store(depth + 1, Ordering::Relaxed);
             return Ok(Taken::Acquired(mem::ManuallyDrop::into_inner(guard)));
         }
-        let from = self.lock.lock(party, deadline)?;
+        let from = self.lock.lock(party, deadline).map_err(|error| *error)?;
         self.lent.store(0, Ordering::Relaxed); // a dead holder's
         self.depth.store(1, Ordering::Relaxed);
         let dead = from.map(|dead| party.table().holder(dead));
