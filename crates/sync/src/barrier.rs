@@ -10,7 +10,7 @@ pub use self::fault::BarrierError;
 #[cfg(not(loom))]
 pub use self::words::BarrierPlan;
 pub use self::words::Cell;
-use self::words::{Head, Phase, SHRINKS, State};
+use self::words::{Head, Phase, SHRINKS, State, VACANT};
 use crate::atomics::{Ordering, fence};
 use crate::deadline::Deadline;
 use crate::park;
@@ -42,9 +42,18 @@ impl Barrier {
         BarrierPlan::new(parties)
     }
 
-    /// How many parties it has; those that died and left do not count.
+    /// A barrier of so many parties, whoever comes: who waits for the first time takes a free seat and keeps it.
+    ///
+    /// # Panics
+    /// Without parties, or with more than a slot table has.
+    #[cfg(not(loom))]
+    pub fn seats(parties: usize) -> BarrierPlan {
+        BarrierPlan::seats(parties)
+    }
+
+    /// How many parties it has, free seats included; those that died and left do not count.
     pub fn parties(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.party().is_some()).count()
+        self.cells.iter().filter(|cell| cell.arrival.load(Ordering::Relaxed) as u32 != 0).count()
     }
 
     /// Waits until all parties have come, for as long as the barrier was planned to. Exactly one of them is told `true`,
@@ -63,8 +72,11 @@ impl Barrier {
         if let State::Acting(_) = phase.state() {
             return Err(BarrierError::TimedOut);
         }
-        let here = |cell: &Cell| cell.party() == Some(party.slot()) || cell.has_arrived(phase.next_epoch());
-        if phase.state() == State::Open && !self.cells.iter().all(here) {
+        let own = |cell: &Cell| cell.party() == Some(party.slot());
+        let mut seats = usize::from(!self.cells.iter().any(own)); // that are ours to take
+        let mut take = |cell: &Cell| cell.is_vacant() && std::mem::take(&mut seats) == 1;
+        let mut here = |cell: &Cell| own(cell) || cell.has_arrived(phase.next_epoch()) || take(cell);
+        if phase.state() == State::Open && !self.cells.iter().all(&mut here) {
             return match self.first_dead(party.table()) {
                 Some(_) => self.wait_until(party, Deadline::Now, None::<NoAction>), // which breaks it, or shrinks
                 None => Err(BarrierError::TimedOut),
@@ -132,8 +144,18 @@ impl Barrier {
         assert!((1..=self.cells.len()).contains(&parties.len()), "a barrier has room for its first parties");
         self.abort();
         let closed = self.phase();
+        self.reopen(closed, |index| Cell::word(parties.get(index).copied()));
+    }
+
+    /// [`Self::reset`] with all seats free, as many as in the beginning.
+    pub fn reset_seats(&self) {
+        self.abort();
+        self.reopen(self.phase(), |_| VACANT);
+    }
+
+    fn reopen(&self, closed: Phase, word: impl Fn(usize) -> u64) {
         for (index, cell) in self.cells.iter().enumerate() {
-            cell.arrival.store(Cell::word(parties.get(index).copied()), Ordering::SeqCst);
+            cell.arrival.store(word(index), Ordering::SeqCst);
         }
         self.head.fault.store(0, Ordering::SeqCst);
         // Two epochs on: one would look like a passed barrier to who still waits in the old one.
@@ -259,20 +281,25 @@ impl Barrier {
         self.decide(seen, seen.in_state(State::Broken));
     }
 
-    /// B2: into the own cell, unless a reset has given it to somebody else meanwhile.
+    /// B2: into the own cell, unless a reset has given it to somebody else meanwhile; else into a free seat.
     fn arrive(&self, slot: SlotId, epoch: u32) -> Result<(), BarrierError> {
         let me = Cell::word(Some(slot));
+        let new = u64::from(epoch) << 32 | me;
+        // AcqRel, because B3 may read it in the same breath: of two who come last, one must see both.
+        let swap = |cell: &Cell, old| {
+            let came = cell.arrival.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            fence(Ordering::SeqCst);
+            came
+        };
         for cell in &self.cells {
             let old = cell.arrival.load(Ordering::Relaxed);
             if u64::from(old as u32) == me {
-                let new = u64::from(epoch) << 32 | me;
-                // AcqRel, because B3 may read it in the same breath: of two who come last, one must see both.
-                let _ = cell.arrival.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed);
-                fence(Ordering::SeqCst);
+                swap(cell, old);
                 return Ok(());
             }
         }
-        Err(BarrierError::NotAParty { slot })
+        let seated = self.cells.iter().any(|cell| swap(cell, VACANT));
+        if seated { Ok(()) } else { Err(BarrierError::NotAParty { slot }) }
     }
 
     fn all_arrived(&self, open: Phase) -> bool {

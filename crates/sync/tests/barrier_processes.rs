@@ -420,3 +420,50 @@ fn rounds_go_on_across_the_wrap() {
         assert_eq!(barrier.missing().len(), 2);
     }
 }
+
+#[test]
+fn seats_are_taken_by_whoever_comes_and_freed_by_a_reset() {
+    let _watchdog = Watchdog::new("seats_are_taken_by_whoever_comes_and_freed_by_a_reset");
+    let me = me();
+    let barrier = placed(Barrier::seats(3));
+    let rounds = |party: &Party| (0..100).filter(|_| barrier.wait(party).unwrap()).count();
+    let led = words::<3>();
+    for round in 0..2 {
+        let children: Vec<_> = (0..2)
+            .map(|child| {
+                fork(Life::Unwatched, move |party| led[child].store(rounds(party) as u32, Ordering::SeqCst))
+            })
+            .collect();
+        let own = rounds(&me) as u32;
+        Child::join_all(children);
+        assert_eq!(
+            own + led[0].load(Ordering::SeqCst) + led[1].load(Ordering::SeqCst),
+            100,
+            "one leads each"
+        );
+        assert_eq!(barrier.parties(), 3);
+        // The seats are those of the dead now.
+        assert!(matches!(barrier.wait(&me), Err(BarrierError::Broken { .. })), "round {round}");
+        barrier.reset_seats();
+    }
+    assert_eq!(barrier.try_wait(&me), Err(BarrierError::TimedOut), "nobody else is there");
+    let child = fork(Life::Unwatched, |party| assert_eq!(barrier.wait(party), Err(BarrierError::Aborted)));
+    until(|| child.state() == 'S');
+    barrier.abort();
+    child.join();
+}
+
+#[test]
+fn who_comes_when_all_seats_are_taken_is_no_party() {
+    let _watchdog = Watchdog::new("who_comes_when_all_seats_are_taken_is_no_party");
+    let me = me();
+    let barrier = placed(Barrier::seats(1));
+    assert_eq!(barrier.try_wait(&me), Ok(true));
+    assert_eq!(barrier.wait(&me), Ok(true));
+    let slot = me.slot();
+    let child = fork(Life::Unwatched, move |party| {
+        assert_ne!(party.slot(), slot);
+        assert_eq!(barrier.wait(party), Err(BarrierError::NotAParty { slot: party.slot() }));
+    });
+    child.join();
+}

@@ -35,8 +35,11 @@ pub(super) struct Head {
     _line: [AtomicU64; 4],
 }
 
+/// In a cell's low half: a seat for whoever comes first, for whom all wait.
+pub(super) const VACANT: u64 = 1 << 31;
+
 /// One party, in a line of its own: `epoch:32 | party:32`. The epoch is the one that the party has arrived to complete,
-/// so 0 is nowhere; party 0 is nobody, for whom nobody waits.
+/// so 0 is nowhere; party 0 is nobody, for whom nobody waits; [`VACANT`] is whoever comes.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Cell {
@@ -139,16 +142,22 @@ impl Cell {
     }
 
     pub(super) fn new(party: SlotId) -> Self {
-        Self {
-            arrival: AtomicU64::new(Self::word(Some(party))),
-            _line: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
+        Self::of(Self::word(Some(party)))
+    }
+
+    fn of(word: u64) -> Self {
+        Self { arrival: AtomicU64::new(word), _line: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Whether nobody has to wait for this one any more.
     pub(super) fn has_arrived(&self, epoch: u32) -> bool {
         let arrival = self.arrival.load(Ordering::Acquire);
         arrival >> 32 == u64::from(epoch) || arrival as u32 == 0
+    }
+
+    /// Whether this is a free seat.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.arrival.load(Ordering::Relaxed) == VACANT
     }
 
     pub(super) fn party(&self) -> Option<SlotId> {
@@ -177,7 +186,7 @@ impl<const N: usize> Barrier<[Cell; N]> {
 #[cfg(not(loom))]
 #[derive(Clone, Debug)]
 pub struct BarrierPlan {
-    parties: Vec<SlotId>,
+    cells: Vec<u64>,
     flags: u32,
     timeout_ns: u64,
 }
@@ -187,8 +196,18 @@ impl BarrierPlan {
     /// # Panics
     /// Without parties, or with more than a slot table has.
     pub(super) fn new(parties: &[SlotId]) -> Self {
-        assert!((1..=SLOTS_MAX).contains(&parties.len()), "a barrier of {} parties", parties.len());
-        Self { parties: parties.to_vec(), flags: 0, timeout_ns: 0 }
+        Self::of(parties.iter().map(|party| Cell::word(Some(*party))).collect())
+    }
+
+    /// # Panics
+    /// The same.
+    pub(super) fn seats(seats: usize) -> Self {
+        Self::of(vec![VACANT; seats])
+    }
+
+    fn of(cells: Vec<u64>) -> Self {
+        assert!((1..=SLOTS_MAX).contains(&cells.len()), "a barrier of {} parties", cells.len());
+        Self { cells, flags: 0, timeout_ns: 0 }
     }
 
     /// How long [`Barrier::wait`] and [`Barrier::wait_with`] wait; without it, for ever.
@@ -228,7 +247,7 @@ unsafe impl Plan for BarrierPlan {
     type Object = Barrier;
 
     fn cells(&self) -> usize {
-        self.parties.len()
+        self.cells.len()
     }
 
     unsafe fn place(self, memory: *mut u8) {
@@ -236,8 +255,8 @@ unsafe impl Plan for BarrierPlan {
         unsafe {
             memory.cast::<Head>().write(Head::new(self.flags, self.timeout_ns));
             let cells = memory.add(size_of::<Head>()).cast::<Cell>();
-            for (index, party) in self.parties.iter().enumerate() {
-                cells.add(index).write(Cell::new(*party));
+            for (index, word) in self.cells.iter().enumerate() {
+                cells.add(index).write(Cell::of(*word));
             }
         }
     }
