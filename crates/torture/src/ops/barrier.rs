@@ -273,11 +273,59 @@ fn act(stage: &Stage, me: &Party) -> Result<Option<bool>, String> {
     }
 }
 
+/// A barrier with free seats: one party has sat down and waits, the victim comes. If it dies before it has a seat, somebody
+/// else takes it; after, the barrier breaks.
+struct Seats;
+
+impl Scenario for Seats {
+    fn set(&self, stage: &Stage) {
+        props::reserve_all(stage);
+        props::place_barrier(stage, Barrier::seats(2));
+    }
+
+    fn companions(&self) -> &[Entrance] {
+        &[Entrance::AfterVictim]
+    }
+
+    fn companion(&self, n: usize, stage: &Stage) -> Finding {
+        let me = props::become_party(stage, props::companion(n), true);
+        stage.arrive(n + 1);
+        round(stage, &me).map(|passed| if passed.is_some() { Verdict::Clean } else { Verdict::Recovered })
+    }
+
+    fn victim<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's> {
+        let me = props::become_party(stage, VICTIM, true);
+        let barrier = props::barrier(stage);
+        Box::new(move || {
+            let _ = std::hint::black_box(barrier.wait(&me));
+        })
+    }
+
+    fn aftermath(&self, stage: &Stage, moment: Moment) -> Finding {
+        props::confirm_death(stage, VICTIM);
+        let me = props::become_party(stage, props::CHECKER, true);
+        let come = props::barrier(stage).wait_timeout(&me, PATIENCE);
+        match (come, moment) {
+            // The victim's seat was free, or had been: the one who waits is let through.
+            (Ok(_), Moment::Before | Moment::Within) => Ok(Verdict::Clean),
+            // It died in its seat before the round was over.
+            (Err(BarrierError::Broken { .. }), Moment::Within) => Ok(Verdict::Recovered),
+            // The round was over: both seats are taken, one of them by a dead party.
+            (
+                Err(BarrierError::NotAParty { .. } | BarrierError::Broken { .. }),
+                Moment::Within | Moment::After,
+            ) => Ok(Verdict::Clean),
+            (other, moment) => Err(format!("{other:?} after a death {moment:?}")),
+        }
+    }
+}
+
 /// All cases of this family.
 pub(super) fn cases() -> Vec<Case> {
     use Place::{First, Last, Middle};
     let wait = |place, others, news| Wait { place, others, news };
     vec![
+        case("barrier", "seats", Seats),
         case("barrier", "first-arriver", wait(First, 1, News::Both)),
         case("barrier", "first-arriver-mark-only", wait(First, 1, News::Mark)),
         case("barrier", "first-arriver-service-only", wait(First, 1, News::Service)),
