@@ -19,6 +19,7 @@
 //! It is `Clone` (the same object) and serde: put it into the arguments of a phase, and the workers have it too. Whoever
 //! uses it is a party of the owner's session: the locks that it holds are recovered when it dies, however it dies.
 
+mod lists;
 mod locks;
 mod messages;
 mod queues;
@@ -30,10 +31,11 @@ pub use messages::{MessageError, SharedPipeEnd};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use swath_segment::{Object, ObjectForm, Segment, SegmentOptions, SegmentRef};
-use swath_sync::{InPlace, NoParty, Party, Plan};
+use swath_sync::{InPlace, NoParty, Party, Plan, Waitable};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -158,6 +160,17 @@ impl<T: InPlace + ?Sized> Shared<T> {
             Ok(me) => call(self.object(), &me).map_err(|why| Refused { object: self.label(), why: Ok(why) }),
             Err(nobody) => Err(Refused { object: self.label(), why: Err(nobody) }),
         }
+    }
+}
+
+/// For [`wait_any`](swath_sync::wait_any) and its forms: each object is asked as its own session's party.
+impl<T: InPlace + Waitable + ?Sized> Waitable for Shared<T> {
+    fn is_ready(&self, _party: &Party) -> bool {
+        self.me().is_ok_and(|me| self.object().is_ready(&me))
+    }
+
+    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.object().announce(party)
     }
 }
 

@@ -10,9 +10,9 @@ use stage::{Actor, PROMISE, eventually, signal_pid};
 use swath::prelude::*;
 use swath::shared::Shared;
 use swath::sync::{
-    BoundedSemaphore, Condvar, Event, JoinableQueue, LockError, Locked, LockedArray, MessageQueue, Mutex,
-    NoParty, Once, Pipe, PipeError, PipeSide, Queue, Record, RecursiveMutex, RwLock, Semaphore, SpscRing,
-    Value,
+    Barrier, BoundedSemaphore, Condvar, Event, JoinableQueue, ListValue, LockError, Locked, LockedArray,
+    MessageQueue, Mutex, NoParty, Once, Pipe, PipeError, PipeSide, Queue, Record, RecursiveMutex, RwLock,
+    Semaphore, ShareableList, SpscRing, Value, wait_any,
 };
 use swath_platform::{process, signal};
 
@@ -167,6 +167,15 @@ fn every_kind_of_object_can_be_shared() {
     });
     let number = Shared::new(Value::new(40_i64)).expect("room");
     assert_eq!((number.fetch_add(2), number.load()), (40, 42));
+    let barrier = Shared::new(Barrier::seats(1)).expect("room");
+    assert!(barrier.wait().expect("alone") && barrier.try_wait().expect("alone"));
+    let list = Shared::new(ShareableList::of([ListValue::from("some"), ListValue::from(2.5)])).expect("room");
+    assert!(list.set(0, "far too many").is_err() && list.set(1, false).is_ok());
+    assert_eq!(list.to_vec().expect("whole"), [ListValue::from("some"), ListValue::from(false)]);
+    let (one, two) =
+        (Shared::new(Event::new()).expect("room"), Shared::new(Queue::<u8>::with_capacity(1)).expect("room"));
+    two.put(1).expect("room");
+    assert_eq!(wait_any(&one.me().expect("a party"), &[&one, &two]), Ok(vec![1]));
     let record = Shared::new(Record::new([0_f64; 3])).expect("room");
     record.update(|record| record[2] = 1.5).expect("the record");
     assert_eq!(record.get().expect("a party"), [0.0, 0.0, 1.5]);

@@ -4,11 +4,12 @@
 //! received.
 
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_sync::{MessageQueue, MessageQueueError, Pipe, PipeEnd, PipeError, PipeSide};
+use swath_sync::{MessageQueue, MessageQueueError, Party, Pipe, PipeEnd, PipeError, PipeSide, Waitable};
 
 use super::{Refused, Shared, forward_sure};
 use crate::error::{Error, ErrorKind};
@@ -210,6 +211,17 @@ impl SharedPipeEnd<'_> {
     /// Waits at most for `timeout`; says whether a receive would not wait.
     pub fn poll(&mut self, timeout: Duration) -> bool {
         self.end.poll(timeout)
+    }
+}
+
+/// Ready when a receive would not wait.
+impl Waitable for SharedPipeEnd<'_> {
+    fn is_ready(&self, party: &Party) -> bool {
+        self.end.is_ready(party)
+    }
+
+    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.end.announce(party)
     }
 }
 

@@ -1,10 +1,12 @@
-//! Shared signals: `Event`, `Condvar`, `Once`.
+//! Shared signals: `Event`, `Condvar`, `Barrier`, `Once`.
 
 use std::time::{Duration, Instant};
 
-use swath_sync::{Called, Condvar, Event, Holder, LockError, Locked, MutexGuard, Once, Waited};
+use swath_sync::{
+    Barrier, BarrierError, Called, Condvar, Event, Holder, LockError, Locked, MutexGuard, Once, Waited,
+};
 
-use super::{Refused, Shared, forward, forward_sure};
+use super::{Refused, Shared, forward, forward_sure, forward_waiting};
 
 impl Shared<Event> {
     forward_sure! {
@@ -93,6 +95,25 @@ impl Shared<Condvar> {
         condition: impl FnMut(&mut T) -> bool,
     ) -> Result<(Locked<'a, T>, Waited), Refused<LockError>> {
         self.ask(|condvar, _| condvar.wait_timeout_while(guard, timeout, condition))
+    }
+}
+
+impl Shared<Barrier> {
+    forward_waiting! {
+        "Waits until all parties have come; one of them is told `true`":
+            wait try_wait wait_timeout wait_deadline() -> bool, BarrierError;
+    }
+    forward! {
+        /// Waits until all have come, and the last one runs `action` before anybody passes.
+        fn wait_with(action: impl FnOnce()) -> bool, BarrierError;
+    }
+    forward_sure! {
+        /// Closes it for all, until it is reset.
+        fn abort() -> ();
+        /// Opens it again, with all seats free.
+        fn reset_seats() -> ();
+        /// How many parties it has.
+        fn parties() -> usize;
     }
 }
 
