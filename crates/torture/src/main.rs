@@ -16,6 +16,7 @@ mod chaos;
 mod ops;
 mod report;
 mod rivals;
+mod room;
 mod scenario;
 mod seeded;
 mod self_test;

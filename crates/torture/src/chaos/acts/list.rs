@@ -2,11 +2,11 @@
 
 use swath_sync::{ListValue, ShareableList, SlotId};
 
-use super::room::{item, message};
 use crate::chaos::act::{Acknowledged, Act};
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
 use crate::chaos::seat::SEATS;
+use crate::room::{item, message};
 use crate::scenario::expect;
 
 /// The slot that all set.

@@ -4,11 +4,11 @@ use swath_sync::{MessageQueue, MessageQueueError, SlotId};
 
 use super::post::Post;
 use super::queue::{CAPACITY, PATIENCE};
-use super::room::{Room, item, message};
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
 use crate::chaos::seat::SEATS;
+use crate::room::{Room, item, message};
 
 const PUT: usize = 0;
 const GET: usize = 1;

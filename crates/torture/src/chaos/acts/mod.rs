@@ -16,7 +16,6 @@ mod queue;
 mod record;
 mod recursive;
 mod ring;
-mod room;
 mod rwlock;
 mod semaphore;
 mod stream;

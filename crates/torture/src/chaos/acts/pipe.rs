@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use swath_sync::{Pipe, PipeEnd, PipeError, PipeSide, SlotId};
 
-use super::room::{Room, item, message};
 use super::stream::Stream;
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
 use crate::chaos::seat::SEATS;
+use crate::room::{Room, item, message};
 
 /// More than can be sent while the other one waits elsewhere.
 const CAPACITY: usize = 64;

@@ -1,17 +1,29 @@
-//! Room for long messages: a file in memory that all parties have from the referee.
+//! Room for long messages: a file in memory that all processes have from the harness.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use swath_platform::file;
 use swath_sync::Extents;
 
-pub(super) struct Room(File);
+/// See the module.
+pub(crate) struct Room(File);
 
 impl Room {
-    pub(super) fn new() -> Room {
+    /// An empty one.
+    pub(crate) fn new() -> Room {
         Room(file::memfd("messages").expect("a file in memory").into())
+    }
+
+    /// Empty again: nobody uses it.
+    pub(crate) fn clear(&self) {
+        self.0.set_len(0).expect("our own file");
+    }
+
+    /// How many bytes of memory messages take up.
+    pub(crate) fn taken_up(&self) -> u64 {
+        self.0.metadata().map_or(u64::MAX, |data| data.blocks() * 512)
     }
 }
 
@@ -30,12 +42,12 @@ impl Extents for Room {
 }
 
 /// A message that says its item in every word: short, or too long for a cell.
-pub(super) fn message(item: u64, long: bool) -> Vec<u8> {
+pub(crate) fn message(item: u64, long: bool) -> Vec<u8> {
     item.to_le_bytes().repeat(if long { 40 } else { 2 })
 }
 
 /// The item that a whole message says.
-pub(super) fn item(message: &[u8]) -> Result<u64, String> {
+pub(crate) fn item(message: &[u8]) -> Result<u64, String> {
     let (words, rest) = message.as_chunks::<8>();
     match words.first() {
         Some(first) if rest.is_empty() && words.iter().all(|word| word == first) => {
