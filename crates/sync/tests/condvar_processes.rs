@@ -187,7 +187,7 @@ fn giving_and_taking_goes_on_while_all_are_killed() {
     let shared = shared();
     let done: &[AtomicU32; CHILDREN] = words();
     let work = |index: usize| {
-        fork(if index % 2 == 0 { Life::Unwatched } else { Life::Watched }, |party| {
+        fork(if index.is_multiple_of(2) { Life::Unwatched } else { Life::Watched }, |party| {
             loop {
                 if index < 2 {
                     give(shared, party)

@@ -167,10 +167,10 @@ fn permits_are_exact_while_all_are_killed() {
     let semaphore = placed(Semaphore::with(PERMITS, 8));
     let done: &[AtomicU32; CHILDREN] = words();
     let work = |index: usize| {
-        fork(if index % 2 == 0 { Life::Unwatched } else { Life::Watched }, |party| {
+        fork(if index.is_multiple_of(2) { Life::Unwatched } else { Life::Watched }, |party| {
             loop {
                 let permit = semaphore.acquire(party).unwrap();
-                if done[index].fetch_add(1, Ordering::SeqCst) % 2 == 0 {
+                if done[index].fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
                     permit.keep();
                     semaphore.release(party).unwrap();
                 }

@@ -141,10 +141,6 @@ impl Cell {
         party.map_or(0, |party| u64::from(Owner::new(party, 0).bits()))
     }
 
-    pub(super) fn new(party: SlotId) -> Self {
-        Self::of(Self::word(Some(party)))
-    }
-
     fn of(word: u64) -> Self {
         Self { arrival: AtomicU64::new(word), _line: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
@@ -167,7 +163,8 @@ impl Cell {
     /// Makes it nobody's, if it is still this party's.
     pub(super) fn clear_of(&self, party: SlotId) {
         let old = self.arrival.load(Ordering::Relaxed);
-        if u64::from(old as u32) == Self::word(Some(party)) {
+        // By name, whatever else a stranger may have written there: who calls this must see the name gone.
+        if Owner::of_word(old as u32).map(Owner::slot) == Some(party) {
             let _ = self.arrival.compare_exchange(old, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
@@ -178,7 +175,10 @@ impl<const N: usize> Barrier<[Cell; N]> {
     /// A barrier of these parties in this process's own memory, for models.
     pub fn for_model(parties: [SlotId; N], shrinks: bool) -> Box<Barrier> {
         let flags = if shrinks { SHRINKS } else { 0 };
-        Box::new(Barrier { head: Head::new(flags, 0), cells: parties.map(Cell::new) })
+        Box::new(Barrier {
+            head: Head::new(flags, 0),
+            cells: parties.map(|party| Cell::of(Cell::word(Some(party)))),
+        })
     }
 }
 

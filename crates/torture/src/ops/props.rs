@@ -96,7 +96,9 @@ pub(crate) fn barrier(stage: &Stage) -> &'static Barrier {
 /// Makes an object at `offset`, one that no other scenario uses; by `Scenario::set`.
 pub(crate) fn place<P: Plan>(stage: &Stage, offset: usize, plan: P) {
     let layout = P::Object::layout(plan.cells()).expect("a small object");
-    assert!(offset >= ENGINE_AT && offset % layout.align() == 0 && offset + layout.size() <= STATE_BYTES);
+    assert!(
+        offset >= ENGINE_AT && offset.is_multiple_of(layout.align()) && offset + layout.size() <= STATE_BYTES
+    );
     // SAFETY: (1) in bounds and aligned (asserted), zero at the start of a run; (2) the run has not begun.
     unsafe { plan.place(stage.base().add(offset)) }
 }
@@ -104,7 +106,9 @@ pub(crate) fn place<P: Plan>(stage: &Stage, offset: usize, plan: P) {
 /// The object that was placed there; zero bytes are an object too where its type says so.
 pub(crate) fn object<T: InPlace + ?Sized>(stage: &Stage, offset: usize, cells: usize) -> &'static T {
     let layout = T::layout(cells).expect("a small object");
-    assert!(offset >= ENGINE_AT && offset % layout.align() == 0 && offset + layout.size() <= STATE_BYTES);
+    assert!(
+        offset >= ENGINE_AT && offset.is_multiple_of(layout.align()) && offset + layout.size() <= STATE_BYTES
+    );
     // SAFETY: (1) in bounds and aligned (asserted), the mapping is 'static; (2) `place` or zero, by `set`.
     unsafe { T::at(stage.base().add(offset), cells) }
 }
