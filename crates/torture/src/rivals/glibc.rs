@@ -102,6 +102,10 @@ impl Lock for RwLock {
         check(code).map(|()| false)
     }
 
+    fn victim_changes(self) -> bool {
+        !self.victim_reads
+    }
+
     fn give(self, stage: &Stage) {
         // SAFETY: as above; we hold it.
         unsafe { libc::pthread_rwlock_unlock(object(stage, 0)) };
@@ -124,6 +128,10 @@ impl Lock for Semaphore {
             0 => Ok(false),
             _ => Err(std::io::Error::last_os_error().to_string()),
         }
+    }
+
+    fn victim_changes(self) -> bool {
+        false
     }
 
     fn give(self, stage: &Stage) {

@@ -35,6 +35,11 @@ pub(super) trait Lock: Copy + 'static {
     /// What has been taken by `take` is given back.
     fn give(self, stage: &Stage);
 
+    /// Whether the victim changes what the lock guards; a reader does not, nor who has one of several permits.
+    fn victim_changes(self) -> bool {
+        true
+    }
+
     /// The death is confirmed.
     fn buried(self, _stage: &Stage) {}
 }
@@ -96,12 +101,14 @@ impl<L: Lock> Scenario for Dies<L> {
         self.lock.join(stage, Who::Victim);
         if self.place == Place::Holding {
             let _ = self.lock.take(stage, Who::Victim);
-            guarded(stage)[0].fetch_add(1, Ordering::SeqCst);
+            guarded(stage)[0].fetch_add(u32::from(self.lock.victim_changes()), Ordering::SeqCst);
             return Box::new(|| ());
         }
         Box::new(move || {
             let _ = self.lock.take(stage, Who::Victim);
-            update(stage);
+            if self.lock.victim_changes() {
+                update(stage);
+            }
             self.lock.give(stage);
         })
     }

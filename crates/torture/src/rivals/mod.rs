@@ -82,7 +82,10 @@ fn trials() -> Vec<Trial> {
     add(&glibc, "condition", glibc_condition::cases());
     add(&raw_sync, "Mutex", lock::cases(raw_sync::Mutex));
     add(&raw_sync, "Event", raw_sync::event_cases());
-    add("swath", "Mutex", lock::cases(swath::Mutex));
+    add("swath", "Mutex", lock::cases(swath::Ours::Mutex));
+    add("swath", "RwLock, reader", lock::cases(swath::Ours::RwLock { victim_reads: true }));
+    add("swath", "RwLock, writer", lock::cases(swath::Ours::RwLock { victim_reads: false }));
+    add("swath", "Semaphore", lock::cases(swath::Ours::Semaphore));
     trials
 }
 
