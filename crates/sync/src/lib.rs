@@ -1,4 +1,5 @@
-//! Locks, events, barriers and liveness for processes that may be killed at any instruction.
+//! Locks, semaphores, conditions, barriers, shared values, queues and liveness for processes that may be killed at any
+//! instruction.
 //!
 //! Everything here lives in shared memory as plain words: no pointers, no libc objects, no process ids as names. A
 //! [`Party`] is (slot, generation, thread); the [`SlotTable`] says whether it lives. Whoever waits for a peer sleeps in

@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use proptest::prelude::*;
 use support::*;
 use swath_sync::{DeathCause, InPlace, LockError, PoisonedBy, RwLock, Taken};
 
@@ -325,4 +326,42 @@ fn reading_and_writing_goes_on_while_all_are_killed() {
     assert!((counted..=counted + KILLS + 3).contains(&guard[0]), "{} of {counted}", guard[0]);
     drop(guard);
     assert_eq!(taken_cells(lock), 0);
+}
+
+proptest! {
+    /// One thread, no waiting: readers as a number, the writer as a flag.
+    #[test]
+    fn behaves_like_a_number_and_a_flag(deeds in prop::collection::vec(0..4_u8, 0..80)) {
+        let (lock, me) = (rwlock(), me());
+        let (mut readers, mut writer) = (Vec::new(), None);
+        let mut written = 0;
+        for deed in deeds {
+            match deed {
+                0 => match lock.try_read(&me) {
+                    Ok(guard) => {
+                        prop_assert!(writer.is_none());
+                        prop_assert_eq!(*guard, [written, written]);
+                        readers.push(guard);
+                    }
+                    Err(LockError::Relock { .. }) => prop_assert!(writer.is_some()),
+                    Err(other) => prop_assert!(false, "{}", other),
+                },
+                1 => drop(readers.pop()),
+                2 => match lock.try_write(&me) {
+                    Ok(taken) => {
+                        prop_assert!(writer.is_none() && readers.is_empty());
+                        let mut guard = taken.acquired().unwrap();
+                        written += 1;
+                        *guard = [written, written];
+                        writer = Some(guard);
+                    }
+                    Err(LockError::Relock { .. }) => prop_assert!(writer.is_some() || !readers.is_empty()),
+                    Err(other) => prop_assert!(false, "{}", other),
+                },
+                _ => drop(writer.take()),
+            }
+            prop_assert_eq!(taken_cells(lock), readers.len());
+            prop_assert_eq!(word(lock)[0].load(Ordering::SeqCst) != 0, writer.is_some());
+        }
+    }
 }
