@@ -39,7 +39,7 @@ pub(super) struct Head {
 pub(super) const VACANT: u64 = 1 << 31;
 
 /// One party, in a line of its own: `epoch:32 | party:32`. The epoch is the one that the party has arrived to complete,
-/// so 0 is nowhere; party 0 is nobody, for whom nobody waits; [`VACANT`] is whoever comes.
+/// so 0 is nowhere; party 0 is nobody, for whom nobody waits; `VACANT` is whoever comes.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Cell {
