@@ -105,6 +105,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/support/extents.rs", "memfd_create, fallocate"),
     ("crates/sync/tests/wait_any_processes.rs", "places what is waited for in shared memory"),
     ("crates/sync/tests/acceptance_messages.rs", "places what is asked about in shared memory"),
+    ("crates/sync/tests/model_messages.rs", "places objects, with counters near their wrap"),
     ("crates/sync/tests/garbage.rs", "fenced memory, filled with garbage"),
     ("crates/sync/tests/list_processes.rs", "places lists in shared memory"),
     ("crates/sync/tests/queue_processes.rs", "places queues in shared memory"),

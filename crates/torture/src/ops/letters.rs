@@ -1,8 +1,11 @@
 //! What of the messaging primitives lies on the stage, beyond the locks.
 #![allow(unsafe_code)]
 
-use swath_sync::{InPlace, JoinableQueue, Plan, SpscRing};
+use std::sync::OnceLock;
 
+use swath_sync::{InPlace, JoinableQueue, MessageQueue, Pipe, Plan, SpscRing};
+
+use crate::room::Room;
 use crate::stage::{STATE_BYTES, Stage};
 
 /// The first byte; up to the end of the state it belongs to the objects here, one per scenario.
@@ -29,6 +32,22 @@ pub(crate) fn queue(stage: &Stage, cells: usize) -> &'static JoinableQueue<Item>
 /// The ring with so many cells.
 pub(crate) fn ring(stage: &Stage, cells: usize) -> &'static SpscRing<Item> {
     find(stage, SpscRing::with_capacity(cells))
+}
+
+/// The queue of messages with so many cells.
+pub(crate) fn messages(stage: &Stage, cells: usize) -> &'static MessageQueue {
+    find(stage, MessageQueue::with_capacity(cells))
+}
+
+/// The pipe with so many cells each way.
+pub(crate) fn pipe(stage: &Stage, cells: usize) -> &'static Pipe {
+    find(stage, Pipe::with_capacity(cells))
+}
+
+/// Room for long messages, made before the harness counts its descriptors.
+pub(crate) fn files() -> &'static Room {
+    static ROOM: OnceLock<Room> = OnceLock::new();
+    ROOM.get_or_init(Room::new)
 }
 
 fn find<P: Plan>(stage: &Stage, plan: P) -> &'static P::Object

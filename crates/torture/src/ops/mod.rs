@@ -10,6 +10,7 @@ mod messages;
 mod mutex;
 mod once;
 mod pipe;
+mod post;
 pub(crate) mod props;
 mod queue;
 mod recursive;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(ring::cases());
     cases.extend(messages::cases());
     cases.extend(pipe::cases());
+    cases.extend(post::cases());
     cases.extend(list::cases());
     cases.extend(slot::cases());
     cases.extend(ledger::cases());
@@ -47,6 +49,7 @@ pub(crate) fn all() -> Vec<Case> {
 /// What is asked once per process and answered from memory afterwards: here, so that it is not asked in every victim.
 pub(crate) fn warm_up() {
     swath_platform::life::self_test();
+    letters::files();
 }
 
 /// A process that a victim started by executing ourselves (its guardian) does its work here and does not return.
