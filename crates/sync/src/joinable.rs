@@ -17,7 +17,9 @@ use crate::queue::{Cell, InHand, Nothing, Queue, QueueError};
 /// done, whatever died on the way: both are read off the cells, there is no count that a death could falsify. (Python's
 /// `JoinableQueue` counts: an item whose worker dies is lost, and `join` waits for ever.)
 ///
-/// An item in hand takes up a place; the queue has room for `capacity` items, waiting and in hand together.
+/// An item in hand takes up a place; the queue has room for `capacity` items, waiting and in hand together. A place that
+/// was given up out of turn may be there only when the items before it have been got; while nothing waits to be got,
+/// all places but those in hand can be used.
 #[repr(transparent)]
 pub struct JoinableQueue<T: Pod, C: ?Sized = [Cell<T>]> {
     queue: Queue<T, C>,
