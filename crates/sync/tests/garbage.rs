@@ -60,7 +60,7 @@ where
     let full = std::env::var_os("SWATH_FULL").is_some();
     let (rounds, uses) = if full { (400, 400) } else { (24, 40) };
     let me = me();
-    let mut dice = Dice(0x5EED ^ name.len() as u64 * 0x9E37_79B9);
+    let mut dice = Dice(0x5EED ^ ((name.len() as u64) << 32));
     let cells = plan().cells();
     let layout = P::Object::layout(cells).unwrap();
     let memory = fenced(layout.size(), layout.align());
@@ -77,7 +77,7 @@ where
         // Few bytes of it, or all; near the beginning are the words that matter most.
         let wrong = [0, 1, 4, 64, layout.size()][round % 5];
         for _ in 0..wrong {
-            let span = if dice.roll() % 2 == 0 { layout.size() } else { layout.size().min(512) };
+            let span = if dice.roll().is_multiple_of(2) { layout.size() } else { layout.size().min(512) };
             bytes[dice.roll() as usize % span].store(dice.roll() as u8, Ordering::Relaxed);
         }
         // SAFETY: placed above; whatever is written there since is what this test is about.
@@ -88,7 +88,7 @@ where
             scope.spawn(|| {
                 let mut dice = Dice(seed);
                 while !stop.load(Ordering::Relaxed) {
-                    let span = if dice.roll() % 4 == 0 { bytes.len() } else { bytes.len().min(512) };
+                    let span = if dice.roll().is_multiple_of(4) { bytes.len() } else { bytes.len().min(512) };
                     let bit = 1 << (dice.roll() % 8);
                     bytes[dice.roll() as usize % span].fetch_xor(bit, Ordering::Relaxed);
                     for _ in 0..dice.roll() % 2000 {
@@ -171,7 +171,7 @@ fn messages() {
         "garbage: pipe",
         || Pipe::with_capacity(4),
         |pipe, me, dice| {
-            let side = if dice.roll() % 2 == 0 { PipeSide::A } else { PipeSide::B };
+            let side = if dice.roll().is_multiple_of(2) { PipeSide::A } else { PipeSide::B };
             let mut end = or_return!(pipe.end(me, &extents, side));
             for _ in 0..4 {
                 let message = vec![7; [0, 50, 96, 97, 5000][dice.roll() as usize % 5]];

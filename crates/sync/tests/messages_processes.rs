@@ -200,7 +200,7 @@ fn talk(end: &mut PipeEnd<'_>, done: &AtomicU32, receives: bool) {
         let result = if receives {
             end.recv_bytes().map(|whole| assert!(whole == message(1, 200_000) || whole == message(1, 50)))
         } else {
-            let len = if done.load(Ordering::SeqCst) % 2 == 0 { 200_000 } else { 50 };
+            let len = if done.load(Ordering::SeqCst).is_multiple_of(2) { 200_000 } else { 50 };
             end.send_bytes(&message(1, len))
         };
         match result {

@@ -136,7 +136,7 @@ fn check_queue(cells: usize, late: bool, calls: &[Call]) {
                 returned.push(*delivery);
                 drop(delivery);
             }
-            Call::Close if calls.len() % 3 == 0 => {
+            Call::Close if calls.len().is_multiple_of(3) => {
                 queue.queue().close();
                 closed = true;
             }

@@ -1,5 +1,7 @@
 //! Extents in a file without a name, as the layer above has them in its segments; and what they take up.
 
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
