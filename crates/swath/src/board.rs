@@ -27,10 +27,9 @@ use bytemuck::Zeroable;
 use swath_platform::exe::Identity;
 
 use swath_segment::SegmentRef;
-use swath_sync::{spin_then_park, wake_parked};
+use swath_sync::{SLICE, spin_then_park, wake_parked};
 
 use crate::descriptor::Descriptor;
-use crate::limits::SLICE;
 use crate::range::Range;
 
 /// Tells a board from other segments; the last byte is the layout's version.

@@ -42,9 +42,7 @@ pub const RESPAWN_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const START_FAILURES: u32 = 5;
 /// Workers killed by SIGKILL in a row before one came up, until the pool is broken.
 pub const START_KILLS: u32 = 1000;
-/// Longest wait for a peer without a look at who lives.
-pub const SLICE: Duration = Duration::from_millis(50);
-/// Shortest such wait: doubles up to [`SLICE`].
+/// Shortest wait for a peer without a look at who lives: doubles up to [`SLICE`](swath_sync::SLICE).
 pub const SLICE_MIN: Duration = Duration::from_millis(1);
 /// Chunk time-outs are sampled at an eighth of the time-out, within these bounds.
 pub const SAMPLE_MIN: Duration = Duration::from_millis(5);

@@ -11,8 +11,9 @@ use std::time::Instant;
 use swath_platform::file::{self, Readiness};
 use swath_platform::process;
 
-use crate::limits::{SLICE, TERM_GRACE};
+use crate::limits::TERM_GRACE;
 use crate::output::Lines;
+use swath_sync::SLICE;
 
 /// What one worker prints, on one stream.
 struct Source {

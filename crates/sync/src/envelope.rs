@@ -5,13 +5,10 @@ use std::io;
 use bytemuck::{Pod, Zeroable};
 
 use crate::atomics::{AtomicU64, Ordering};
+use crate::limits::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use crate::pod::PodCell;
 use crate::queue::Belongings;
 
-/// Messages of up to so many bytes lie in their cell.
-pub const INLINE_MAX: usize = 96;
-/// The longest message.
-pub const MESSAGE_MAX: u64 = 1 << 40;
 /// Extents begin at multiples of this, so that giving one back frees whole pages, of whatever size.
 const EXTENT_ALIGN: u64 = 1 << 16;
 /// Where extents may lie at most: below what a file's offsets can say.
@@ -19,7 +16,7 @@ const EXTENTS_END: u64 = 1 << 62;
 /// How much of a long message is asked for at a time, so that a wrong length costs no more than what is there.
 const PIECE: usize = 64 << 20;
 
-const WORDS: usize = INLINE_MAX / 8;
+const WORDS: usize = INLINE_BYTES_MAX / 8;
 
 /// Room for long messages, given by the layer above: say, the part of a segment's file beyond what is mapped, with
 /// `pwrite`, `pread`, and holes punched. All parties of one object have the same room.
@@ -39,8 +36,8 @@ pub trait Extents {
 /// Why a message could not be stored, or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageFault {
-    /// Longer than [`MESSAGE_MAX`].
-    #[error("a message of {len} bytes is longer than {MESSAGE_MAX}")]
+    /// Longer than [`MESSAGE_BYTES_MAX`].
+    #[error("a message of {len} bytes is longer than {MESSAGE_BYTES_MAX}")]
     TooLong {
         /// How long.
         len: u64,
@@ -76,7 +73,7 @@ pub struct Envelope {
     words: [u64; WORDS],
 }
 
-const _: () = assert!(size_of::<Envelope>() == 24 + INLINE_MAX);
+const _: () = assert!(size_of::<Envelope>() == 24 + INLINE_BYTES_MAX);
 
 /// What an envelope was found to hold.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -103,7 +100,7 @@ impl Envelope {
 
     /// Against garbage and torn copies, not against malice.
     fn sum(&self) -> u64 {
-        let used = if self.len <= INLINE_MAX as u64 { (self.len as usize).div_ceil(8) } else { 0 };
+        let used = if self.len <= INLINE_BYTES_MAX as u64 { (self.len as usize).div_ceil(8) } else { 0 };
         let mut sum = 0x9E37_79B9_7F4A_7C15_u64;
         for word in [self.len, self.at].iter().chain(&self.words[..used]) {
             sum = (sum ^ word).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -117,11 +114,11 @@ impl Envelope {
         if self.check != self.sum() {
             return None;
         }
-        if self.len <= INLINE_MAX as u64 {
+        if self.len <= INLINE_BYTES_MAX as u64 {
             return Some(Content::Inline { len: self.len as usize });
         }
         let end = self.at.checked_add(self.len)?;
-        (self.len <= MESSAGE_MAX && end <= EXTENTS_END)
+        (self.len <= MESSAGE_BYTES_MAX && end <= EXTENTS_END)
             .then_some(Content::Extent { at: self.at, len: self.len })
     }
 
@@ -142,7 +139,7 @@ impl Room<'_> {
     /// for [`Belongings::discard`].
     #[inline]
     pub(crate) fn store(&self, cell: &PodCell<Envelope>, bytes: &[u8]) -> Result<(), MessageFault> {
-        if bytes.len() <= INLINE_MAX {
+        if bytes.len() <= INLINE_BYTES_MAX {
             cell.store(&Envelope::inline(bytes));
             return Ok(());
         }
@@ -153,7 +150,7 @@ impl Room<'_> {
     }
 
     fn reserve(&self, len: u64) -> Result<u64, MessageFault> {
-        if len > MESSAGE_MAX {
+        if len > MESSAGE_BYTES_MAX {
             return Err(MessageFault::TooLong { len });
         }
         let size = len.next_multiple_of(EXTENT_ALIGN);
@@ -219,7 +216,7 @@ mod tests {
         }
         assert_eq!(Envelope::zeroed().content(), None);
         assert_eq!(Envelope::extent(EXTENTS_END, 200).content(), None);
-        assert_eq!(Envelope::extent(0, MESSAGE_MAX + 1).content(), None);
+        assert_eq!(Envelope::extent(0, MESSAGE_BYTES_MAX + 1).content(), None);
         assert_eq!(Envelope::extent(65536, 97).content(), Some(Content::Extent { at: 65536, len: 97 }));
     }
 }

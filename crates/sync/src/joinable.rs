@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 
 use crate::deadline::Deadline;
+use crate::limits::SIMPLE_QUEUE_CAPACITY;
 use crate::party::Party;
 use crate::queue::{Cell, InHand, Nothing, Queue, QueueError};
 
@@ -153,9 +154,6 @@ impl<T: Pod + fmt::Debug> fmt::Debug for Delivery<'_, T> {
         f.debug_tuple("Delivery").field(&self.item).finish()
     }
 }
-
-/// [`SimpleQueue`] has room for so many items.
-pub const SIMPLE_QUEUE_CAPACITY: usize = 1024;
 
 /// A [`Queue`] of which nobody wants to know the size: put, get, empty.
 #[repr(transparent)]

@@ -46,6 +46,7 @@ mod envelope;
 mod event;
 mod joinable;
 mod lane;
+pub mod limits;
 mod list;
 mod lock_error;
 mod lock_word;
@@ -89,11 +90,15 @@ pub use barrier::{Barrier, BarrierError, Cell as BarrierCell};
 pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
 #[cfg(not(loom))]
-pub use envelope::{Envelope, Extents, INLINE_MAX, MESSAGE_MAX, MessageFault};
+pub use envelope::{Envelope, Extents, MessageFault};
 pub use event::Event;
-pub use joinable::{Delivery, JoinableQueue, SIMPLE_QUEUE_CAPACITY, SimpleQueue};
+pub use joinable::{Delivery, JoinableQueue, SimpleQueue};
 #[cfg(not(loom))]
 pub use joinable::{JoinableQueuePlan, SimpleQueuePlan};
+pub use limits::{
+    DEPTH_MAX, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, PERMITS_MAX, SIMPLE_QUEUE_CAPACITY, SLICE,
+    THREADS_PER_SLOT_MAX,
+};
 #[cfg(not(loom))]
 pub use list::ShareableListPlan;
 pub use list::{ListError, ListValue, ListWord, ShareableList};
@@ -104,8 +109,8 @@ pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
 pub use messages::{MessageQueue, MessageQueueError, MessageQueuePlan};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
-pub use owner::{Holder, THREADS_PER_SLOT_MAX};
-pub use park::{SLICE, spin_then_park, wake_parked};
+pub use owner::Holder;
+pub use park::{spin_then_park, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use pipe::{Pipe, PipeCell, PipeEnd, PipeError, PipePlan, PipeSide};
@@ -115,14 +120,12 @@ pub use place::{InPlace, Plan};
 pub use queue::QueuePlan;
 pub use queue::{Cell as QueueCell, Queue, QueueError};
 pub use record::Record;
-pub use recursive::{DEPTH_MAX, RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
+pub use recursive::{RecursiveGuard, RecursiveMutex, RecursivelyLocked, ReleaseError};
 #[cfg(not(loom))]
 pub use ring::SpscRingPlan;
 pub use ring::{Consumer, Producer, RingCell, RingError, SpscRing};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard, Written};
-pub use semaphore::{
-    BoundedSemaphore, Cell as SemaphoreCell, PERMITS_MAX, Permit, Semaphore, SemaphoreError,
-};
+pub use semaphore::{BoundedSemaphore, Cell as SemaphoreCell, Permit, Semaphore, SemaphoreError};
 #[cfg(not(loom))]
 pub use semaphore::{BoundedSemaphorePlan, SemaphorePlan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};

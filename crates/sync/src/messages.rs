@@ -14,7 +14,7 @@ use crate::queue::{Cell, Queue, QueueError, QueuePlan};
 
 /// A [`Queue`] whose items are bytes, from none to gigabytes, for any number of parties at both ends.
 ///
-/// Up to [`INLINE_MAX`](crate::INLINE_MAX) bytes lie in the queue itself, more in an extent of the caller's [`Extents`], which
+/// Up to [`INLINE_BYTES_MAX`](crate::INLINE_BYTES_MAX) bytes lie in the queue itself, more in an extent of the caller's [`Extents`], which
 /// must be the same room for all. A message is put whole or not at all and got by exactly one, and its extent is given back,
 /// whoever dies on the way and wherever.
 #[repr(C)]

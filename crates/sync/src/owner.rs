@@ -4,9 +4,6 @@ use std::fmt;
 
 use crate::slots::{GENERATION_BITS, SLOT_BITS, SlotId};
 
-/// How many threads of one process can hold locks at the same time.
-pub const THREADS_PER_SLOT_MAX: usize = 255;
-
 const GENERATION_SHIFT: u32 = SLOT_BITS;
 const THREAD_SHIFT: u32 = SLOT_BITS + GENERATION_BITS;
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 use crate::atomics::{
     AtomicU32, Ordering, Wait, fence, now_ns, slices, spin_loop, wait_until, wake_all, yield_now,
 };
-
-/// The longest sleep of anyone who waits for a peer before looking whether that peer still lives.
-pub const SLICE: Duration = Duration::from_millis(50);
+use crate::limits::SLICE;
 
 /// How long to spin before sleeping. Longer than a hand-over between running processes, shorter than a wake-up.
 const SPIN_NS: u64 = 20_000;

@@ -90,7 +90,7 @@ mod identity {
 
     use super::*;
     use crate::atomics::Ordering;
-    use crate::owner::THREADS_PER_SLOT_MAX;
+    use crate::limits::THREADS_PER_SLOT_MAX;
 
     /// `pid:32 | generation:16 | slot:16`; 0 before `install` and while it runs.
     static IDENTITY: AtomicU64 = AtomicU64::new(0);

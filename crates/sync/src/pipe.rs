@@ -211,7 +211,7 @@ impl PipeEnd<'_> {
         let envelope = self.reader.cell().load();
         let fetched = self.room.fetch(&envelope);
         if let Ok(_) | Err(MessageFault::Garbage) = &fetched {
-            if matches!(&fetched, Ok(message) if message.len() > crate::envelope::INLINE_MAX) {
+            if matches!(&fetched, Ok(message) if message.len() > crate::limits::INLINE_BYTES_MAX) {
                 // X5: what the next holder finds marked has been received.
                 self.reader.lane.set_drained(self.reader.head().wrapping_add(1));
                 self.room.discard(&envelope);
@@ -277,7 +277,7 @@ impl fmt::Debug for Pipe {
 }
 
 /// Both halves together.
-const CELLS_MAX: usize = 1 << 25;
+const CELLS_MAX: usize = 2 * crate::limits::PIPE_CAPACITY_MAX;
 
 /// A pipe that has no place yet.
 #[derive(Copy, Clone, Debug)]

@@ -18,6 +18,8 @@ pub(crate) use self::turns::{Belongings, Nothing, Nought, Turn};
 pub(crate) use self::word::{State, Word};
 use crate::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::deadline::Deadline;
+#[cfg(not(loom))]
+use crate::limits::QUEUE_CAPACITY_MAX;
 use crate::owner::{Holder, Owner};
 use crate::park;
 use crate::party::Party;
@@ -81,9 +83,6 @@ const _: () = {
 
 #[cfg(not(loom))]
 const CELLS_AT: usize = 384;
-/// The index in a hint has 32 bits.
-#[cfg(not(loom))]
-const CELLS_MAX: usize = 1 << 31;
 
 /// Why nothing was put or got.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -115,7 +114,10 @@ impl<T: Pod> Queue<T> {
     /// With a capacity of 0, or over 2^31.
     #[cfg(not(loom))]
     pub fn with_capacity(capacity: usize) -> QueuePlan<T> {
-        assert!((1..=CELLS_MAX).contains(&capacity), "a queue has room for 1 to {CELLS_MAX} items");
+        assert!(
+            (1..=QUEUE_CAPACITY_MAX).contains(&capacity),
+            "a queue has room for 1 to {QUEUE_CAPACITY_MAX} items"
+        );
         QueuePlan { capacity, _item: std::marker::PhantomData }
     }
 
@@ -565,7 +567,7 @@ unsafe impl<T: Pod> crate::place::InPlace for Queue<T> {
     const ELEMENT: (usize, usize) = (size_of::<T>(), align_of::<T>());
 
     fn layout(cells: usize) -> Option<Layout> {
-        if !(1..=CELLS_MAX).contains(&cells) {
+        if !(1..=QUEUE_CAPACITY_MAX).contains(&cells) {
             return None;
         }
         let head = Layout::new::<Queue<T, [Cell<T>; 0]>>();

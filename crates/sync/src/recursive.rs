@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::atomics::{AtomicU32, Ordering, UnsafeCell};
 use crate::deadline::Deadline;
+use crate::limits::DEPTH_MAX;
 use crate::lock_error::{LockError, PoisonedBy};
 use crate::lock_word::{BY_DEATH, RawLock};
 use crate::owner::Holder;
 use crate::party::Party;
 use crate::taken::{Guarded, Taken, sealed::Sealed};
-
-/// How often one thread can take a recursive mutex without giving it back.
-pub const DEPTH_MAX: u32 = 1 << 16;
 
 /// A mutex that the thread which holds it may take again (Python's `RLock`).
 ///

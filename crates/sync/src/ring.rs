@@ -9,6 +9,8 @@ use bytemuck::Pod;
 
 use crate::deadline::Deadline;
 use crate::lane::{Lane, Reader, Side, Stuck, Writer};
+#[cfg(not(loom))]
+use crate::limits::QUEUE_CAPACITY_MAX;
 use crate::owner::Holder;
 use crate::party::Party;
 use crate::pod::PodCell;
@@ -72,7 +74,10 @@ impl<T: Pod> SpscRing<T> {
     /// With a capacity of 0, or over 2^31.
     #[cfg(not(loom))]
     pub fn with_capacity(capacity: usize) -> SpscRingPlan<T> {
-        assert!((1..=CELLS_MAX).contains(&capacity), "a ring has room for 1 to {CELLS_MAX} items");
+        assert!(
+            (1..=QUEUE_CAPACITY_MAX).contains(&capacity),
+            "a ring has room for 1 to {QUEUE_CAPACITY_MAX} items"
+        );
         SpscRingPlan { cells: capacity.next_power_of_two(), _item: std::marker::PhantomData }
     }
 
@@ -249,10 +254,6 @@ impl<T: Pod> fmt::Debug for SpscRing<T> {
     }
 }
 
-/// More do not fit the checks of positions.
-#[cfg(not(loom))]
-const CELLS_MAX: usize = 1 << 31;
-
 /// A ring that has no place yet.
 #[cfg(not(loom))]
 #[derive(Copy, Clone, Debug)]
@@ -269,7 +270,7 @@ unsafe impl<T: Pod> crate::place::InPlace for SpscRing<T> {
     const ELEMENT: (usize, usize) = (size_of::<T>(), align_of::<T>());
 
     fn layout(cells: usize) -> Option<Layout> {
-        if !cells.is_power_of_two() || cells > CELLS_MAX {
+        if !cells.is_power_of_two() || cells > QUEUE_CAPACITY_MAX {
             return None;
         }
         let head = Layout::new::<SpscRing<T, [RingCell<T>; 0]>>();

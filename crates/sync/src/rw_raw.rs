@@ -8,7 +8,7 @@ use crate::party::Party;
 use crate::peer::PeerWait;
 
 /// How many can read at the same time. Further readers wait for a cell.
-const CELLS: usize = if cfg!(loom) { 2 } else { 64 };
+const CELLS: usize = if cfg!(loom) { 2 } else { crate::limits::READERS_MAX };
 
 /// In the word or a cell: somebody may sleep on it, and is woken when it becomes 0.
 const WAITERS: u32 = 1 << 31;

@@ -15,6 +15,7 @@ pub use self::bounded::BoundedSemaphore;
 pub use self::bounded::BoundedSemaphorePlan;
 use crate::atomics::{AtomicU32, Ordering};
 use crate::deadline::Deadline;
+use crate::limits::PERMITS_MAX;
 use crate::owner::{Holder, Owner};
 use crate::park;
 use crate::party::Party;
@@ -28,9 +29,6 @@ const NONE: u32 = 0;
 const FREE: u32 = 1 << 31;
 /// Its owner has let the guard go and keeps the permit until `release`.
 const KEPT: u32 = 1 << 30;
-
-/// How many permits a semaphore can have.
-pub const PERMITS_MAX: usize = 1 << 16;
 
 /// A number of permits, each of which at most one thread has.
 ///

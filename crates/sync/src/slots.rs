@@ -10,12 +10,13 @@ use swath_platform::life::{self, OWNER_DIED};
 
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, wake_all};
 use crate::death::DeathCause;
+use crate::limits::WAITS_PER_SLOT_MAX;
 use crate::owner::{Holder, Owner};
 #[cfg(not(loom))]
 use crate::{party, witness};
 
 /// How many parties a session has room for.
-pub const SLOTS_MAX: usize = if cfg!(loom) { 3 } else { 1024 };
+pub const SLOTS_MAX: usize = if cfg!(loom) { 3 } else { crate::limits::SLOTS_MAX };
 /// Bits of a slot's generation. Generation 0 is never used.
 pub const GENERATION_BITS: u32 = 12;
 
@@ -24,8 +25,6 @@ const GENERATION_MASK: u16 = (1 << GENERATION_BITS) - 1;
 /// A slot whose generations are used up this far is passed over while fresher ones are free, so that an
 /// owner forgotten in some lock meets its own number again only after millions of deaths.
 const GENERATIONS_PER_ROUND: u32 = 10;
-/// How many threads of one slot can take part in deadlock detection at the same moment.
-pub(crate) const WAITS_PER_SLOT: usize = 8;
 
 /// A party's name: which slot, and which incarnation of it.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -121,7 +120,7 @@ pub struct Slot {
     /// One bit per thread number in use.
     threads: [AtomicU32; 8],
     _line2: [AtomicU64; 4],
-    waits: [AtomicU64; WAITS_PER_SLOT],
+    waits: [AtomicU64; WAITS_PER_SLOT_MAX],
 }
 
 #[cfg(not(loom))]
@@ -427,7 +426,7 @@ impl SlotTable {
         &self.slot(index).threads
     }
 
-    pub(crate) fn waits(&self, index: u16) -> &[AtomicU64; WAITS_PER_SLOT] {
+    pub(crate) fn waits(&self, index: u16) -> &[AtomicU64; WAITS_PER_SLOT_MAX] {
         &self.slot(index).waits
     }
 }

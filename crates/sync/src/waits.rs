@@ -2,18 +2,16 @@
 //!
 //! A waiter that has slept a whole slice writes a record into its slot: its thread, the owner it waits for, a number
 //! for this wait, and a count of its looks at the lock. A walk follows owner → record → owner … for at most
-//! [`WALK_MAX`] steps. A cycle is reported only if two walks found the same waits and *every* waiter of it has looked
+//! [`CYCLE_MAX`] steps. A cycle is reported only if two walks found the same waits and *every* waiter of it has looked
 //! in between (twice, to be sure that one look was whole) and seen the same owner: a waiter that slept through a hand-over cannot make a false cycle. (D1–D4)
 
 use std::sync::atomic::AtomicU32 as PrivateU32;
 
 use crate::atomics::{AtomicU64, Ordering};
+use crate::limits::CYCLE_MAX;
 use crate::owner::{Holder, OWNER_MASK, Owner};
 use crate::party::Party;
 use crate::slots::{Liveness, SlotTable};
-
-/// How many parties a cycle may have to be found.
-const WALK_MAX: usize = 64;
 
 const LOOKS_SHIFT: u32 = 30;
 const LOOKS_MASK: u64 = (1 << 10) - 1;
@@ -118,7 +116,7 @@ fn walk(table: &SlotTable, me: Owner, first: Owner) -> Vec<(Owner, Record)> {
     let mut path = Vec::new();
     let mut owner = first;
     while owner != me {
-        let known = path.len() >= WALK_MAX || path.iter().any(|(passed, _)| *passed == owner);
+        let known = path.len() >= CYCLE_MAX || path.iter().any(|(passed, _)| *passed == owner);
         let record = if known { None } else { wait_of(table, owner) };
         let Some((record, next)) = record.and_then(|record| Some((record, record.owner()?))) else {
             return Vec::new();

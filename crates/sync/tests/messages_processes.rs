@@ -12,8 +12,8 @@ use std::time::Duration;
 use extents::FileExtents;
 use support::*;
 use swath_sync::{
-    DeathCause, INLINE_MAX, InPlace, MessageFault, MessageQueue, MessageQueueError, Pipe, PipeEnd, PipeError,
-    PipeSide, Plan,
+    DeathCause, INLINE_BYTES_MAX, InPlace, MessageFault, MessageQueue, MessageQueueError, Pipe, PipeEnd,
+    PipeError, PipeSide, Plan,
 };
 
 fn place<P: Plan>(plan: P) -> &'static P::Object
@@ -41,7 +41,7 @@ fn message(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-const LENGTHS: [usize; 8] = [0, 1, INLINE_MAX, INLINE_MAX + 1, 4096, 65_536, 65_537, 3_000_000];
+const LENGTHS: [usize; 8] = [0, 1, INLINE_BYTES_MAX, INLINE_BYTES_MAX + 1, 4096, 65_536, 65_537, 3_000_000];
 
 #[test]
 fn messages_of_every_length_pass_through_a_queue_and_leave_nothing_behind() {

@@ -9,7 +9,8 @@ use swath_segment::{Reactor, Service};
 
 use super::Crew;
 use crate::cause::What;
-use crate::limits::{SLICE, TERM_GRACE, UNKILLABLE_AFTER};
+use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
+use swath_sync::SLICE;
 
 /// The rungs of the kill ladder. A time-out begins at the first, an end of the phase at the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,10 @@ use crate::cause::What;
 use crate::crew::{Crew, Member, Rung, State};
 use crate::gather::ArenaOf;
 use crate::ledger::{Owner, State as Entry};
-use crate::limits::{SLICE, SLICE_MIN, UNKILLABLE_AFTER};
+use crate::limits::{SLICE_MIN, UNKILLABLE_AFTER};
 use crate::recovery::Recovery;
 use crate::settings::{Progress, ProgressFn};
+use swath_sync::SLICE;
 
 /// The phase under way. Dropping it on any path, unwinding included, ends the phase: the borrow of `&mut a` ends there.
 pub(crate) struct Fence<'r, 'p> {
