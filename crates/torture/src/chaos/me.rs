@@ -58,9 +58,13 @@ impl Me {
         result
     }
 
-    /// A moment between two calls, with whatever is held: a party that was asked to crash does it here.
+    /// A moment between two calls, with whatever is held: a party that was asked to crash does it here, or at one of the
+    /// next: the first one in a round is not the only one that matters.
     pub(crate) fn may_crash(&self) {
-        fault::crash_as_asked(self.words.crash_asked());
+        let way = self.words.crash_asked();
+        if way != 0 && self.one_in(3) {
+            fault::crash_as_asked(way);
+        }
     }
 
     /// It was told of a death.

@@ -73,9 +73,14 @@ impl Act for Toy {
         }
         self.parts.check(u64::from(self.sum.load(Ordering::SeqCst)))?;
         self.parts.raise(me);
+        // Long enough for kills to find the two different.
+        std::thread::sleep(Duration::from_micros(20));
+        me.may_crash();
         self.sum.fetch_add(1, Ordering::SeqCst);
         me.inside(UNLOCK, || self.holder.store(0, Ordering::SeqCst));
         self.parts.acknowledge(me);
+        // There is no order among those who wait: without a pause, who had it would have it again.
+        std::thread::sleep(Duration::from_micros(500));
         Ok(())
     }
 
