@@ -266,3 +266,26 @@ fn a_dead_putters_turn_holds_up_nobody_and_changes_no_order() {
         assert_eq!((queue.try_get(&me), queue.try_get(&me)), (Ok(item(3)), Ok(item(4))));
     });
 }
+
+/// One gives back the turn of a dead putter while another takes the next one: no turn that nobody has stays before an item.
+#[test]
+fn a_turn_given_back_beside_a_put_hides_no_item() {
+    Deaths::at_every_step(2, |mortal| {
+        let world = World::new(3);
+        let queue: Arc<Box<Queue<Item>>> = Arc::new(Queue::for_model::<2>());
+        let lived = mortal.live(world, 2, || queue.try_put(&world.party(2), item(9)).unwrap());
+        let other = {
+            let queue = queue.clone();
+            thread::spawn(move || queue.try_put(&world.party(1), item(1)).unwrap())
+        };
+        let me = world.party(0);
+        let early = queue.try_get(&me);
+        other.join().unwrap();
+        let mut got: Vec<u64> = early.into_iter().map(|found| found[0]).collect();
+        while let Ok(found) = queue.try_get(&me) {
+            got.push(found[0]);
+        }
+        assert!(got.contains(&1), "{got:?}");
+        assert!(!lived || got.contains(&9), "{got:?}");
+    });
+}
