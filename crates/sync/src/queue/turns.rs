@@ -98,8 +98,9 @@ impl<T: Pod> Queue<T> {
                 }
                 (1.., _) => at = Position { lap: seen.lap(), ..at }.next(cells),
                 (-1, _) if self.recover(party, belongings, at.index, seen, false) => {}
-                // Q3: a reader takes its time; the item goes along, so that its cell holds up nobody.
-                (-1, State::Reading | State::Drained) if carried < cells && self.has_free() => {
+                // Q3: a reader takes its time, or gave the item back; it goes along, so that its cell holds up nobody. (An item
+                // that nobody has had stands before a free cell only if all cells are full.)
+                (-1, State::Reading | State::Drained | State::Full) if carried < cells && self.has_free() => {
                     carried += usize::from(self.decide(at.index, seen, seen.carried()).is_ok());
                 }
                 (-1, State::Full | State::Writing | State::Reading | State::Drained) => return None,

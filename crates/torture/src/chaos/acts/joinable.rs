@@ -1,12 +1,12 @@
 //! `JoinableQueue`: an item in hand comes back when its holder dies or puts it back, and is done once.
 //!
-//! What a dead getter had in hand lies in its cell until somebody gets it, and when the turn of that cell comes, putters wait,
-//! however empty the others are: so who puts in vain must get, or all wait for each other.
+//! What a dead getter had in hand lies in its cell until somebody gets it, and goes along when the turn of that cell comes: who
+//! puts waits for room, never for a getter.
 
 use swath_sync::{JoinableQueue, QueueError, SlotId};
 
 use super::post::Post;
-use super::queue::{CAPACITY, PATIENCE};
+use super::queue::CAPACITY;
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
@@ -70,12 +70,7 @@ impl Act for Work {
             self.post.get(me, || self.work(me, false))?;
         }
         self.post.put(me, |item| {
-            loop {
-                match me.inside(PUT, || self.queue.put_timeout(&me.party, item, PATIENCE)) {
-                    Err(QueueError::Full) => self.post.get(me, || self.work(me, false))?,
-                    put => return put.map_err(|error| error.to_string()),
-                }
-            }
+            me.inside(PUT, || self.queue.put(&me.party, item)).map_err(|error| error.to_string())
         })?;
         self.post.get(me, || self.work(me, true))
     }

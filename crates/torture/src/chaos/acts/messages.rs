@@ -3,7 +3,7 @@
 use swath_sync::{MessageQueue, MessageQueueError, SlotId};
 
 use super::post::Post;
-use super::queue::{CAPACITY, PATIENCE};
+use super::queue::CAPACITY;
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
@@ -52,13 +52,7 @@ impl Act for Mail {
         let long = me.one_in(3);
         self.post.put(me, |item| {
             let message = message(item, long);
-            loop {
-                match me.inside(PUT, || self.queue.put_timeout(&me.party, &self.room, &message, PATIENCE)) {
-                    // As in `joinable`: a dead getter's cell may be in the way.
-                    Err(MessageQueueError::Full) => self.post.get(me, try_get)?,
-                    put => return put.map_err(text),
-                }
-            }
+            me.inside(PUT, || self.queue.put(&me.party, &self.room, &message)).map_err(text)
         })?;
         self.post.get(me, || {
             item(&me.inside(GET, || self.queue.get(&me.party, &self.room)).map_err(text)?).map(Some)

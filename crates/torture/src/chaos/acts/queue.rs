@@ -1,7 +1,5 @@
 //! `Queue`: everybody puts an item and gets one.
 
-use std::time::Duration;
-
 use swath_sync::{Queue, QueueError, SlotId};
 
 use super::post::Post;
@@ -12,8 +10,6 @@ use crate::chaos::seat::SEATS;
 
 /// Room for what each party of a lap puts, many times over.
 pub(super) const CAPACITY: usize = 64;
-/// So long a put waits for room before its party gets something itself.
-pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 
 const PUT: usize = 0;
 const GET: usize = 1;
