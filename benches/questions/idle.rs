@@ -38,8 +38,7 @@ fn main() -> Result<()> {
     );
     let mut theirs = Command::new(python());
     theirs.args(["-c", &program]);
-    for (name, command, goal) in
-        [("swath", ours, "   (goal ≤ 1)"), ("multiprocessing.Pool", Ok(theirs), "")]
+    for (name, command, goal) in [("swath", ours, "   (goal ≤ 1)"), ("multiprocessing.Pool", Ok(theirs), "")]
     {
         match command.and_then(idle) {
             Ok(used) => println!("{name:20} {used:8.3} ms{goal}"),

@@ -5,9 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use swath::sync::{
-    Barrier, Extents, InPlace, Mutex, Party, Pipe, PipeSide, Plan, Queue, SpscRing,
-};
+use swath::sync::{Barrier, Extents, InPlace, Mutex, Party, Pipe, PipeSide, Plan, Queue, SpscRing};
 use swath_benches::futex_rival::PingPong;
 use swath_benches::partner::{Placement, Table, shared_memory};
 use swath_benches::{crossbeam_rival, machine, multiprocessing_rival, pthread_rival, raw_sync_rival, timing};
@@ -128,7 +126,8 @@ fn round_trips(table: &mut Table) {
             barrier.push(through_a_barrier(table, placement));
         }
         let median = |times: Vec<Duration>| {
-            timing::Times::new(times.iter().map(|time| time.as_secs_f64() * 1e6 / f64::from(TRIPS)).collect()).median()
+            timing::Times::new(times.iter().map(|time| time.as_secs_f64() * 1e6 / f64::from(TRIPS)).collect())
+                .median()
         };
         let (bare, pipe, barrier) = (median(bare), median(pipe), median(barrier));
         println!(
@@ -201,7 +200,9 @@ fn streams(table: &mut Table) {
             theirs.push(crossbeam_rival::stream(STREAM, ROOM));
         }
         let median = |times: Vec<Duration>| {
-            STREAM as f64 / timing::Times::new(times.iter().map(Duration::as_secs_f64).collect()).median() / 1e6
+            STREAM as f64
+                / timing::Times::new(times.iter().map(Duration::as_secs_f64).collect()).median()
+                / 1e6
         };
         let (ring, queue, theirs) = (median(ring), median(queue), median(theirs));
         println!(
@@ -211,7 +212,13 @@ fn streams(table: &mut Table) {
         );
         if let Ok(rate) = &python {
             let times = |ours: f64| ours * 1e6 / rate;
-            println!("  {:18}  {:.0} × and {:.0} × multiprocessing.Queue's {:.2} M/s (goal ≥ 40)", "", times(ring), times(queue), rate / 1e6);
+            println!(
+                "  {:18}  {:.0} × and {:.0} × multiprocessing.Queue's {:.2} M/s (goal ≥ 40)",
+                "",
+                times(ring),
+                times(queue),
+                rate / 1e6
+            );
         }
     }
     if let Err(why) = python {
@@ -259,8 +266,9 @@ struct Fight {
 
 fn fight(table: &mut Table, placement: Placement, deed: impl Fn(&Party)) -> Fight {
     // SAFETY: zeroed, aligned, never unmapped.
-    let (counts, over) =
-        unsafe { (&*shared_memory(4096).cast::<[AtomicU64; 2]>(), &*shared_memory(4096).cast::<AtomicBool>()) };
+    let (counts, over) = unsafe {
+        (&*shared_memory(4096).cast::<[AtomicU64; 2]>(), &*shared_memory(4096).cast::<AtomicBool>())
+    };
     let began = Instant::now();
     let work = |party: &Party, count: &AtomicU64| {
         let mut done = 0;
