@@ -196,6 +196,11 @@ pub fn ofd_try_lock_byte(fd: &impl AsFd, number: u32) -> io::Result<bool> {
     try_lock(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
 }
 
+/// Gives that lock back.
+pub fn ofd_unlock_byte(fd: &impl AsFd, number: u32) -> io::Result<()> {
+    try_lock(fd, range_lock(libc::F_UNLCK, BYTES_FROM + i64::from(number), 1)).map(|_| ())
+}
+
 /// Whether *another* open file description holds that lock.
 pub fn ofd_byte_is_locked(fd: &impl AsFd, number: u32) -> io::Result<bool> {
     is_locked(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
@@ -393,6 +398,8 @@ mod tests {
         assert!(ofd_try_lock_byte(&third, 7).unwrap(), "beside the lock of the file");
         assert!(ofd_byte_is_locked(&second, 7).unwrap() && !ofd_byte_is_locked(&second, 8).unwrap());
         assert!(!ofd_try_lock_byte(&second, 7).unwrap() && ofd_try_lock_byte(&second, 8).unwrap());
+        ofd_unlock_byte(&third, 7).unwrap();
+        assert!(ofd_try_lock_byte(&second, 7).unwrap());
     }
 
     #[test]

@@ -200,6 +200,13 @@ pub fn has_exited(pid: u32, start_ticks: u64) -> Option<bool> {
     Some(exited(&pidfd))
 }
 
+/// Has `body` called when the process ends by `exit` or by the return of `main` (not by a signal). False when the C library has
+/// no room for another one. It must not panic.
+pub fn at_exit(body: extern "C" fn()) -> bool {
+    // SAFETY: a function of the right type that stays where it is; this code is never unloaded.
+    unsafe { libc::atexit(body) == 0 }
+}
+
 /// The pids of all processes that `/proc` shows.
 pub fn all_pids() -> io::Result<Vec<u32>> {
     let entries = fs::read_dir("/proc")?;

@@ -28,7 +28,7 @@ pub(crate) struct Guest {
     slot: SlotId,
     pid: u32,
     /// Another open file description than anybody else's; its lock says that we live.
-    _lock: Arc<OwnedFd>,
+    lock: Arc<OwnedFd>,
 }
 
 static GUESTS: Mutex<Vec<Weak<Guest>>> = Mutex::new(Vec::new());
@@ -70,7 +70,7 @@ impl Guest {
         let lock = Arc::new(fd);
         watch_peers(control.slots(), &header, lock.clone());
         match take_slot(control, &header, &lock, &name) {
-            Ok(slot) => Ok(Guest { id: id.clone(), control, slot, pid: process::getpid(), _lock: lock }),
+            Ok(slot) => Ok(Guest { id: id.clone(), control, slot, pid: process::getpid(), lock }),
             Err(error) => {
                 Peers::forget(control.slots());
                 control::unmap_as_guest(control);
@@ -89,6 +89,8 @@ impl Drop for Guest {
     /// Q5. A forked child has a copy of the value, not the place.
     fn drop(&mut self) {
         if self.pid == process::getpid() {
+            // The lock first: who gets the slot next must find it free.
+            let _ = file::ofd_unlock_byte(&*self.lock, u32::from(self.slot.index));
             self.control.slots().leave(self.slot);
             Peers::forget(self.control.slots());
             control::unmap_as_guest(self.control);
@@ -103,23 +105,37 @@ fn take_slot(control: &'static Control, header: &HeaderImage, lock: &OwnedFd, na
     let witness = if same { Witness::Pidfd } else { Witness::Lock };
     let ticks = process::start_ticks(process::getpid()).unwrap_or(0);
     slots.ask_about_all();
-    for _ in 0..ATTEMPTS {
+    // Those that were refused stay reserved meanwhile, so that the next attempt gets another one.
+    let mut refused = Vec::new();
+    let mut taken = None;
+    let mut failed = None;
+    while taken.is_none() && failed.is_none() && refused.len() < ATTEMPTS {
         let Some(slot) = slots.reserve_for_myself(witness, ticks) else { break };
-        let locked = file::ofd_try_lock_byte(lock, u32::from(slot.index))
-            .map_err(|e| Error::system("lock a slot of", name, e));
-        // It maps nothing that the session's owner could want back.
-        control.acknowledge(slot, u64::MAX);
-        match locked {
-            Ok(true) if slots.enter(slot, false) => return Ok(slot),
-            Ok(_) => slots.leave(slot),
+        match file::ofd_try_lock_byte(lock, u32::from(slot.index)) {
+            Ok(true) => {
+                // It maps nothing that the session's owner could want back.
+                control.acknowledge(slot, u64::MAX);
+                if slots.enter(slot, false) {
+                    taken = Some(slot);
+                } else {
+                    let _ = file::ofd_unlock_byte(lock, u32::from(slot.index));
+                    refused.push(slot);
+                }
+            }
+            // A former tenant's lock, kept by a process that it forked.
+            Ok(false) => refused.push(slot),
             Err(error) => {
-                slots.leave(slot);
-                return Err(error);
+                refused.push(slot);
+                failed = Some(Error::system("lock a slot of", name, error));
             }
         }
     }
-    let why = "all places in its session are taken".to_owned();
-    Err(Error::NotOurs { object: name.to_owned(), why })
+    refused.into_iter().for_each(|slot| slots.leave(slot));
+    let full = || {
+        let why = "all places in its session are taken".to_owned();
+        Error::NotOurs { object: name.to_owned(), why }
+    };
+    taken.ok_or_else(|| failed.unwrap_or_else(full))
 }
 
 /// How this process learns of deaths among the parties that nobody watches: their locks on the control segment, that of

@@ -32,6 +32,8 @@ pub const RETRIES_DEFAULT: u32 = 3;
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL.
 pub const TERM_GRACE: Duration = Duration::from_millis(500);
+/// How long after their workers' end lines that still move are passed on.
+pub const OUTPUT_MAX: Duration = Duration::from_secs(10);
 /// A killed worker whose exit is not confirmed by then is unkillable, and the arrays it could write are tainted.
 pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
 /// First pause after a worker failed to start; doubles up to [`RESPAWN_PAUSE_MAX`].

@@ -24,12 +24,13 @@ pub(crate) struct Lines {
     pipe: File,
     stream: Stream,
     pending: Vec<u8>,
+    bytes: u64,
 }
 
 impl Lines {
     /// Reads from `pipe`.
     pub(crate) fn new(pipe: File, stream: Stream) -> Lines {
-        Lines { pipe, stream, pending: Vec::new() }
+        Lines { pipe, stream, pending: Vec::new(), bytes: 0 }
     }
 
     /// Passes on the whole lines that have arrived. False when the pipe is at its end; what is left is then passed on too.
@@ -52,6 +53,11 @@ impl Lines {
         open
     }
 
+    /// How many bytes have come so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The descriptor to watch.
     pub(crate) fn fd(&self) -> RawFd {
         self.pipe.as_raw_fd()
@@ -67,7 +73,10 @@ impl Lines {
             }
             match self.pipe.read(&mut buffer) {
                 Ok(0) => return false,
-                Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+                Ok(n) => {
+                    self.pending.extend_from_slice(&buffer[..n]);
+                    self.bytes += n as u64;
+                }
                 Err(e) => return e.kind() == ErrorKind::Interrupted,
             }
         }

@@ -5,19 +5,22 @@
 //! holds wait too; fences, replacements, deadlines and interrupts go on.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use swath_platform::file::{self, Readiness};
 use swath_platform::process;
 
-use crate::limits::TERM_GRACE;
+use crate::limits::{OUTPUT_MAX, TERM_GRACE};
 use crate::output::Lines;
 use swath_sync::SLICE;
 
 /// What one worker prints, on one stream.
 struct Source {
     lines: Lines,
+    /// When something last came through.
+    moved: Instant,
     /// When its worker was confirmed gone. What it started may still have the pipe open.
     gone: Arc<OnceLock<Instant>>,
     /// Counts the sources of a pool.
@@ -25,9 +28,22 @@ struct Source {
 }
 
 impl Source {
-    /// When it is given up though its pipe is still open.
+    /// When it is given up though its pipe is still open: a grace after the worker's end, or after the last of its lines on a
+    /// machine that is slow to pass them on.
     fn end(&self) -> Option<Instant> {
-        self.gone.get().map(|gone| *gone + TERM_GRACE)
+        let gone = *self.gone.get()?;
+        Some((self.moved.max(gone) + TERM_GRACE).min(gone + OUTPUT_MAX))
+    }
+
+    /// Passes on what has come; false at the end of the pipe.
+    fn pump(&mut self, relay: &Relay) -> bool {
+        let before = self.lines.bytes();
+        let open = self.lines.pump();
+        if self.lines.bytes() != before {
+            self.moved = Instant::now();
+            relay.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        open
     }
 }
 
@@ -36,6 +52,10 @@ struct Relay {
     bell: OwnedFd,
     new: Mutex<Vec<Source>>,
     ended: Condvar,
+    /// Counts what came through.
+    moved: AtomicU64,
+    /// Pools that ended before all was passed on.
+    unfinished: Mutex<Vec<Weak<()>>>,
 }
 
 /// Told when the worker is gone: what is in its pipe is still passed on, then it is closed.
@@ -62,28 +82,54 @@ impl Outlet {
     pub(crate) fn open(&self, pipes: [Lines; 2]) -> Result<Tap, String> {
         let relay = Relay::get()?;
         let gone = Arc::new(OnceLock::new());
-        let source = |lines| Source { lines, gone: gone.clone(), _of: self.0.clone() };
+        let moved = Instant::now();
+        let source = |lines| Source { lines, moved, gone: gone.clone(), _of: self.0.clone() };
         relay.lock().extend(pipes.map(source));
         file::ring(&relay.bell);
         Ok(Tap(gone))
     }
 
-    /// Waits until everything has been passed on, but not for ever: nobody may be reading.
+    /// Waits until everything has been passed on, but not for ever: nobody may be reading. What is left then goes on being passed
+    /// on, and the end of the program waits for it once more.
     pub(crate) fn drain(&self) {
         let Some(relay) = RELAY.get() else { return };
-        let deadline = Instant::now() + TERM_GRACE;
-        let mut new = relay.lock();
-        while Arc::strong_count(&self.0) > 1 {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            new = relay.ended.wait_timeout(new, left).unwrap_or_else(PoisonError::into_inner).0;
+        let pool = Arc::downgrade(&self.0);
+        if !relay.await_last(&pool, 1) {
+            relay.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
         }
     }
 }
 
+/// At the end of the program: what could not be passed on when its pool ended, because a reader or the lock of standard output
+/// kept us waiting, perhaps can be now.
+extern "C" fn last_drain() {
+    let Some(relay) = RELAY.get() else { return };
+    let unfinished = std::mem::take(&mut *relay.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
+    // One that does not move keeps the others from it too.
+    let _ = unfinished.iter().all(|pool| relay.await_last(pool, 0));
+}
+
 impl Relay {
+    /// Waits until no more than `left` count the pool, while something moves at least once in a grace; whether that came.
+    fn await_last(&self, pool: &Weak<()>, left: usize) -> bool {
+        let begun = Instant::now();
+        let (mut moved, mut deadline) = (self.moved.load(Ordering::Relaxed), begun + TERM_GRACE);
+        let mut new = self.lock();
+        while pool.strong_count() > left {
+            let time = deadline.saturating_duration_since(Instant::now());
+            if time.is_zero() {
+                let now = self.moved.load(Ordering::Relaxed);
+                if now == moved || begun.elapsed() >= OUTPUT_MAX {
+                    return false;
+                }
+                (moved, deadline) = (now, Instant::now() + TERM_GRACE);
+                continue;
+            }
+            new = self.ended.wait_timeout(new, time).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
     /// The relay of this process; its thread is started at the first call.
     fn get() -> Result<&'static Relay, String> {
         static STARTING: Mutex<()> = Mutex::new(());
@@ -92,7 +138,14 @@ impl Relay {
             return Ok(relay);
         }
         let bell = file::eventfd().map_err(|e| format!("eventfd for its output: {e}"))?;
-        let relay = RELAY.get_or_init(|| Relay { bell, new: Mutex::default(), ended: Condvar::new() });
+        process::at_exit(last_drain);
+        let relay = RELAY.get_or_init(|| Relay {
+            bell,
+            new: Mutex::default(),
+            ended: Condvar::new(),
+            moved: AtomicU64::new(0),
+            unfinished: Mutex::default(),
+        });
         let body = || {
             process::SignalsBlocked::new().for_ever();
             relay.run()
@@ -111,12 +164,11 @@ impl Relay {
         loop {
             sources.append(&mut self.lock());
             let ready = self.wait(&sources);
-            let now = Instant::now();
             let mut ready = ready.into_iter();
             let before = sources.len();
             sources.retain_mut(|source| {
-                let open = ready.next() != Some(Readiness::Ready) || source.lines.pump();
-                open && source.end().is_none_or(|end| now < end)
+                let open = ready.next() != Some(Readiness::Ready) || source.pump(self);
+                open && source.end().is_none_or(|end| Instant::now() < end)
             });
             if sources.len() < before {
                 // Under the lock, so that whoever waits has either seen the sources go or hears this.
