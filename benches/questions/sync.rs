@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use swath::sync::{Barrier, Extents, InPlace, Mutex, Party, Pipe, PipeSide, Plan, Queue, SpscRing};
 use swath_benches::futex_rival::PingPong;
 use swath_benches::partner::{Placement, Table, shared_memory};
 use swath_benches::{crossbeam_rival, machine, multiprocessing_rival, pthread_rival, raw_sync_rival, timing};
+use swath_sync::{Barrier, Extents, InPlace, Mutex, Party, Pipe, PipeSide, Plan, Queue, SpscRing};
 
 const TIMES: u32 = 200_000;
 const ROUNDS: usize = 15;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use swath::sync::{DeathCause, Party, SlotId, SlotTable};
+use swath_sync::{DeathCause, Party, SlotId, SlotTable};
 
 /// Where the two processes run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,7 +49,6 @@ mod worker;
 pub use swath_array as array;
 pub use swath_segment as segment;
 pub use swath_segment::admin;
-pub use swath_sync as sync;
 
 pub use cause::{Cause, ChunkFailure, What};
 pub use context::Ctx;
@@ -67,6 +66,24 @@ pub use settings::Progress;
 pub use shared::Shared;
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
 pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
+
+/// The primitives that [`Shared`] shares: their types, plans, guards and errors.
+///
+/// Their methods ask for the calling thread as a party of one certain session, which `Shared` knows and nobody else can name: a
+/// party of another session would take a living holder for a dead one.
+pub mod sync {
+    pub use swath_sync::{
+        Arithmetic, ArrayError, Barrier, BarrierError, BarrierPlan, BoundedSemaphore, BoundedSemaphorePlan,
+        Called, Condvar, Consumer, DeathCause, Delivery, Event, Holder, InPlace, JoinableQueue,
+        JoinableQueuePlan, ListError, ListValue, LockError, Locked, LockedArray, LockedArrayPlan,
+        MessageFault, MessageQueue, MessageQueueError, MessageQueuePlan, Mutex, MutexGuard, NoParty, Number,
+        Once, Permit, Pipe, PipeError, PipePlan, PipeSide, Plan, PoisonedBy, Producer, Queue, QueueError,
+        QueuePlan, ReadGuard, Record, Recovered, RecoveredGuard, RecursiveGuard, RecursiveMutex,
+        RecursivelyLocked, ReleaseError, RingError, RwLock, Semaphore, SemaphoreError, SemaphorePlan,
+        ShareableList, ShareableListPlan, SimpleQueue, SimpleQueuePlan, SlotId, SpscRing, SpscRingPlan,
+        Taken, Value, WaitAnyError, Waited, WriteGuard, Written, limits, raw_sync,
+    };
+}
 
 /// What most programs name.
 pub mod prelude {

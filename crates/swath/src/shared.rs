@@ -25,17 +25,18 @@ mod messages;
 mod queues;
 mod signals;
 mod values;
+mod waiting;
 
 pub use messages::{MessageError, SharedPipeEnd};
+pub use waiting::{Awaited, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use swath_segment::{Object, ObjectForm, Segment, SegmentOptions, SegmentRef};
-use swath_sync::{InPlace, NoParty, Party, Plan, Waitable};
+use swath_sync::{InPlace, NoParty, Party, Plan};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -120,21 +121,17 @@ impl<T: InPlace + ?Sized> Shared<T> {
         Ok(Shared { object: Arc::new(object), cells, marker: PhantomData })
     }
 
-    /// The object itself, for what is not offered here directly: its methods ask for a [`Party`], see [`Shared::me`].
+    /// The object itself. Not for everybody: its methods take any party, and this session's alone is right.
     #[inline]
-    pub fn object(&self) -> &T {
+    pub(crate) fn object(&self) -> &T {
         // SAFETY: 1. the mapping has the layout of so many cells (made so, or checked in `of`), page-aligned, and lives as
         // long as `self`; 2. a plan of this kind was placed there before anybody could attach (kind and element checked).
         unsafe { T::at(self.object.as_ptr(), self.cells) }
     }
 
-    /// The calling thread as a party of the object's session.
-    ///
-    /// # Errors
-    ///
-    /// In a process that was forked from the one that attached.
+    /// The calling thread as a party of the object's session; an error in a process forked from the one that attached.
     #[inline]
-    pub fn me(&self) -> std::result::Result<Party, NoParty> {
+    pub(crate) fn me(&self) -> std::result::Result<Party, NoParty> {
         self.object.party()
     }
 
@@ -160,17 +157,6 @@ impl<T: InPlace + ?Sized> Shared<T> {
             Ok(me) => call(self.object(), &me).map_err(|why| Refused { object: self.label(), why: Ok(why) }),
             Err(nobody) => Err(Refused { object: self.label(), why: Err(nobody) }),
         }
-    }
-}
-
-/// For [`wait_any`](swath_sync::wait_any) and its forms: each object is asked as its own session's party.
-impl<T: InPlace + Waitable + ?Sized> Waitable for Shared<T> {
-    fn is_ready(&self, _party: &Party) -> bool {
-        self.me().is_ok_and(|me| self.object().is_ready(&me))
-    }
-
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.object().announce(party)
     }
 }
 

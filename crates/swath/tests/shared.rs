@@ -11,8 +11,8 @@ use swath::prelude::*;
 use swath::shared::Shared;
 use swath::sync::{
     Barrier, BoundedSemaphore, Condvar, Event, JoinableQueue, ListValue, LockError, Locked, LockedArray,
-    MessageQueue, Mutex, NoParty, Once, Pipe, PipeError, PipeSide, Queue, Record, RecursiveMutex, RwLock,
-    Semaphore, ShareableList, SpscRing, Value, wait_any,
+    MessageQueue, Mutex, Once, Pipe, PipeError, PipeSide, Queue, Record, RecursiveMutex, RwLock, Semaphore,
+    ShareableList, SpscRing, Value,
 };
 use swath_platform::{process, signal};
 
@@ -33,10 +33,11 @@ fn main() -> ExitCode {
         messages_of_any_size_reach_other_programs_and_leave_nothing,
         a_killed_end_of_a_pipe_is_told_and_replaced,
         workers_feed_a_queue_and_the_coordinator_drains_it,
+        what_a_killed_guest_had_in_hand_is_waited_for,
         a_forked_child_is_refused,
         many_guests_come_and_go,
     ];
-    stage::main(tests, stage::cast![add, echo, hold, hold_elsewhere, sized, wait_for])
+    stage::main(tests, stage::cast![add, echo, hold, hold_elsewhere, sized, take, wait_for])
 }
 
 fn name_of(test: &str) -> String {
@@ -120,6 +121,16 @@ fn echo(args: &[String]) {
     }
 }
 
+/// `take NAME`: gets an item, and never says that it is done.
+fn take(args: &[String]) {
+    let queue = Shared::<JoinableQueue<u64>>::attach(&args[0]).expect("the queue");
+    let delivery = queue.get().expect("an item");
+    println!("took {}", *delivery);
+    loop {
+        std::thread::park();
+    }
+}
+
 /// `sized NAME`: gets messages, and says how long each is.
 fn sized(args: &[String]) {
     let queue = Shared::<MessageQueue>::attach(&args[0]).expect("the queue");
@@ -175,7 +186,7 @@ fn every_kind_of_object_can_be_shared() {
     let (one, two) =
         (Shared::new(Event::new()).expect("room"), Shared::new(Queue::<u8>::with_capacity(1)).expect("room"));
     two.put(1).expect("room");
-    assert_eq!(wait_any(&one.me().expect("a party"), &[&one, &two]), Ok(vec![1]));
+    assert_eq!(swath::shared::wait_any(&[&one, &two]), Ok(vec![1]));
     let record = Shared::new(Record::new([0_f64; 3])).expect("room");
     record.update(|record| record[2] = 1.5).expect("the record");
     assert_eq!(record.get().expect("a party"), [0.0, 0.0, 1.5]);
@@ -189,7 +200,7 @@ fn every_kind_of_object_can_be_shared() {
     let jobs = Shared::new(JoinableQueue::<u64>::with_capacity(2)).expect("room");
     jobs.put(5).expect("room");
     assert!(!jobs.join_timeout(Duration::ZERO).expect("a party"));
-    jobs.get().expect("one").done(&jobs.me().expect("a party"));
+    jobs.get().expect("one").done();
     jobs.join().expect("a party");
     let ring = Shared::new(SpscRing::<u64>::with_capacity(4)).expect("room");
     ring.producer().expect("free").push(9).expect("room");
@@ -247,6 +258,22 @@ fn a_killed_end_of_a_pipe_is_told_and_replaced() {
         assert!(who.pid == pid || who.pid == 0, "{why}");
         assert!(why.to_string().contains(&name), "{why}");
     }
+}
+
+fn what_a_killed_guest_had_in_hand_is_waited_for() {
+    let name = name_of("hand");
+    let queue = Shared::named(&name, JoinableQueue::<u64>::with_capacity(4)).expect("a fresh name");
+    let never = Shared::new(Event::new()).expect("room");
+    queue.put(7).expect("room");
+    let mut guest = Actor::play("take", &[&name]);
+    assert_eq!(guest.told("took"), "7");
+    assert!(swath::shared::try_wait_any(&[&never, &queue]).is_err(), "it is in somebody's hand");
+    guest.signal(signal::KILL);
+    assert_eq!(swath::shared::wait_any(&[&never, &queue]), Ok(vec![1]), "it came back");
+    let delivery = queue.get().expect("the item");
+    assert_eq!(*delivery, 7);
+    delivery.done();
+    queue.join().expect("a party");
 }
 
 fn workers_feed_a_queue_and_the_coordinator_drains_it() {
@@ -434,7 +461,7 @@ fn a_forked_child_is_refused() {
     // SAFETY: the child looks at its identity and ends; no other thread of this process holds a lock that it needs.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        let code = i32::from(!(refused() && matches!(counter.me(), Err(NoParty::Forked { .. }))));
+        let code = i32::from(!(refused()));
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(code) };
     }

@@ -136,7 +136,7 @@ pub struct Delivery<'q, T: Pod> {
 
 impl<T: Pod> Delivery<'_, T> {
     /// The item is done: it leaves the queue.
-    pub fn done(self, _party: &Party) {
+    pub fn done(self) {
         self.hand.finish();
     }
 }

@@ -422,9 +422,11 @@ impl<T: Pod> Queue<T> {
         }
     }
 
-    /// The word to sleep on until there is an item, and the value to sleep while it has.
+    /// The word to sleep on until there is an item, and the value to sleep while it has. Asks about all who have something
+    /// in hand, once a slice: an item whose holder nobody watches comes back by that.
     #[cfg(not(loom))]
-    pub(crate) fn announce_getter(&self) -> (&AtomicU32, u32) {
+    pub(crate) fn announce_getter(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.ask_about_owners(party.table());
         (&self.quiet.items, park::announce(&self.quiet.items))
     }
 

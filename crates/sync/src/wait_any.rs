@@ -133,8 +133,8 @@ impl<T: Pod> Waitable for Queue<T> {
         self.has_item_or_is_closed(party)
     }
 
-    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
-        self.announce_getter()
+    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.announce_getter(party)
     }
 }
 
@@ -166,8 +166,8 @@ impl Waitable for MessageQueue {
         self.queue().is_ready(party)
     }
 
-    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
-        self.queue().announce_getter()
+    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+        self.queue().announce_getter(party)
     }
 }
 

@@ -203,7 +203,7 @@ fn a10_killed_in_the_middle_of_push_and_pop() {
         fork(Life::Unwatched, |party| {
             while let Ok(delivery) = queue.get(party) {
                 let number = *delivery as usize;
-                delivery.done(party);
+                delivery.done();
                 raise(&done[number]);
             }
         })

@@ -140,7 +140,7 @@ fn queues() {
             0 => drop(queue.put_timeout(me, 1, PATIENCE)),
             1 => drop(queue.try_put(me, 2)),
             2 => drop(queue.get_timeout(me, PATIENCE)),
-            3 => drop(queue.try_get(me).map(|delivery| delivery.done(me))),
+            3 => drop(queue.try_get(me).map(|delivery| delivery.done())),
             _ => drop(queue.join_timeout(me, PATIENCE)),
         },
     );

@@ -80,7 +80,7 @@ fn what_is_put_back_reaches_who_waits() {
                 without_slices(|| {
                     let delivery = queue.get(&party).unwrap();
                     assert_eq!(*delivery, item(5));
-                    delivery.done(&party);
+                    delivery.done();
                 });
             })
         };
@@ -177,7 +177,7 @@ fn a_getter_that_dies_at_any_step_has_got_it_or_another_does() {
                     let party = world.party(1);
                     if let Ok(delivery) = queue.try_get(&party) {
                         assert_eq!(*delivery, item(delivery[0]));
-                        delivery.done(&party);
+                        delivery.done();
                         done.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -187,7 +187,7 @@ fn a_getter_that_dies_at_any_step_has_got_it_or_another_does() {
         let mut got = 0;
         while got + done.load(Ordering::Relaxed) < 1 {
             if let Ok(delivery) = queue.try_get(&me) {
-                delivery.done(&me);
+                delivery.done();
                 got += 1;
             }
             thread::yield_now();
@@ -195,7 +195,7 @@ fn a_getter_that_dies_at_any_step_has_got_it_or_another_does() {
         let lived = dying.join().unwrap();
         while let Ok(delivery) = queue.try_get(&me) {
             assert_eq!(*delivery, item(delivery[0]));
-            delivery.done(&me);
+            delivery.done();
             got += 1;
         }
         let by_it = done.load(Ordering::Relaxed);
@@ -222,14 +222,14 @@ fn a_death_over_the_recovery_changes_nothing() {
         };
         let me = world.party(0);
         let mut got = queue.try_get(&me).is_ok_and(|delivery| {
-            delivery.done(&me);
+            delivery.done();
             true
         });
         dying.join().unwrap();
         world.table.mark_dead(world.id(1), swath_sync::DeathCause::killed_by(9));
         if let Ok(delivery) = queue.try_get(&me) {
             assert!(!got, "delivered twice");
-            delivery.done(&me);
+            delivery.done();
             got = true;
         }
         assert!(got && queue.try_join(&me));

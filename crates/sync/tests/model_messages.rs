@@ -130,7 +130,7 @@ fn check_queue(cells: usize, late: bool, calls: &[Call]) {
                     assert_eq!(occupied, hands.len());
                 }
             }
-            Call::Done(which) if !hands.is_empty() => hands.swap_remove(which % hands.len()).done(&me),
+            Call::Done(which) if !hands.is_empty() => hands.swap_remove(which % hands.len()).done(),
             Call::PutBack(which) if !hands.is_empty() => {
                 let delivery = hands.swap_remove(which % hands.len());
                 returned.push(*delivery);

@@ -168,7 +168,7 @@ fn an_item_in_hand_does_not_hold_up_those_that_come_after() {
         for expected in [number, number + 1000] {
             let delivery = queue.try_get(&me).unwrap();
             assert_eq!(*delivery, expected);
-            delivery.done(&me);
+            delivery.done();
         }
         assert!(!queue.try_join(&me));
     }
@@ -178,7 +178,7 @@ fn an_item_in_hand_does_not_hold_up_those_that_come_after() {
         .map(|_| {
             let delivery = queue.try_get(&me).unwrap();
             let item = *delivery;
-            delivery.done(&me);
+            delivery.done();
             item
         })
         .collect();
@@ -205,7 +205,7 @@ fn what_a_dead_reader_had_is_the_next_ones() {
         let mut got = Vec::new();
         while let Ok(delivery) = queue.try_get(&me) {
             got.push(*delivery);
-            delivery.done(&me);
+            delivery.done();
         }
         got.sort_unstable();
         assert_eq!(got, if round % 2 == 1 { vec![5, 6] } else { vec![5] });
@@ -215,7 +215,7 @@ fn what_a_dead_reader_had_is_the_next_ones() {
         for item in 0..2 {
             let delivery = queue.try_get(&me).unwrap();
             assert_eq!(*delivery, item);
-            delivery.done(&me);
+            delivery.done();
         }
     }
 }
@@ -240,7 +240,7 @@ fn join_returns_when_all_is_done_whoever_dies() {
         fork(Life::Unwatched, |party| {
             while let Ok(delivery) = queue.get(party) {
                 raise(&done[*delivery as usize]);
-                delivery.done(party);
+                delivery.done();
             }
         })
     });

@@ -140,8 +140,8 @@ impl Shared<Pipe> {
     ///
     /// A living party holds it.
     pub fn end(&self, side: PipeSide) -> Result<SharedPipeEnd<'_>, Refused<PipeError>> {
-        let end = self.ask(|pipe, me| pipe.end(me, &*self.object, side))?;
-        Ok(SharedPipeEnd { end, label: self.label() })
+        let (end, me) = self.ask(|pipe, me| Ok((pipe.end(me, &*self.object, side)?, *me)))?;
+        Ok(SharedPipeEnd { end, me, label: self.label() })
     }
 
     forward_sure! {
@@ -153,6 +153,7 @@ impl Shared<Pipe> {
 /// One end of a shared pipe, given back when dropped.
 pub struct SharedPipeEnd<'p> {
     end: PipeEnd<'p>,
+    pub(super) me: Party,
     label: String,
 }
 
@@ -174,7 +175,7 @@ macro_rules! pipe_forms {
             ///
             /// The other end died or closed the pipe; time; no room.
             pub fn $send_bytes(&mut self, message: &[u8] $(, $arg: $ty)?) -> Result<(), Refused<PipeError>> {
-                let SharedPipeEnd { end, label } = self;
+                let SharedPipeEnd { end, label, .. } = self;
                 end.$send_bytes(message $(, $arg)?).map_err(|why| Refused { object: label.clone(), why: Ok(why) })
             }
 
@@ -193,7 +194,7 @@ macro_rules! pipe_forms {
             ///
             /// The other end died or closed the pipe, and all that it sent was received; time.
             pub fn $recv_bytes(&mut self $(, $arg: $ty)?) -> Result<Vec<u8>, Refused<PipeError>> {
-                let SharedPipeEnd { end, label } = self;
+                let SharedPipeEnd { end, label, .. } = self;
                 end.$recv_bytes($($arg)?).map_err(|why| Refused { object: label.clone(), why: Ok(why) })
             }
         )*

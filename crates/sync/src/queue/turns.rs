@@ -406,6 +406,12 @@ impl<T: Pod> Queue<T> {
     }
 
     #[cfg(not(loom))]
+    #[cfg(not(loom))]
+    pub(super) fn ask_about_owners(&self, table: &SlotTable) {
+        let owners = self.cells.iter().filter_map(|cell| Word(cell.word.load(Ordering::Acquire)).owner());
+        owners.for_each(|owner| table.ask(owner.slot()));
+    }
+
     pub(super) fn has_a_dead_owner(&self, table: &SlotTable) -> bool {
         let owners = self.cells.iter().filter_map(|cell| Word(cell.word.load(Ordering::Acquire)).owner());
         owners.into_iter().any(|owner| table.is_dead(owner))

@@ -91,7 +91,7 @@ impl Play {
         match got {
             Ok(delivery) => {
                 props::add(stage, number(*delivery)?);
-                delivery.done(me);
+                delivery.done();
                 Ok(true)
             }
             Err(QueueError::Empty { .. } | QueueError::Closed) => Ok(false),
@@ -145,7 +145,7 @@ impl Scenario for Play {
             Company::Getter => {
                 let delivery = queue.get(&me).map_err(|error| error.to_string())?;
                 props::add(stage, number(*delivery)?);
-                delivery.done(&me);
+                delivery.done();
             }
             Company::Putter => {
                 stage.await_cue(1);
@@ -159,7 +159,7 @@ impl Scenario for Play {
                 stage.await_cue(1);
                 let delivery = queue.get(&me).map_err(|error| error.to_string())?;
                 props::add(stage, number(*delivery)?);
-                delivery.done(&me);
+                delivery.done();
             }
             Company::Joiner => queue.join(&me),
             Company::Nobody | Company::DeadWriter | Company::DeadReader => {}
@@ -183,7 +183,7 @@ impl Scenario for Play {
             }),
             Deed::Done => {
                 let delivery = queue.try_get(&me).expect("an item");
-                Box::new(move || delivery.done(&me))
+                Box::new(move || delivery.done())
             }
             Deed::PutBack => {
                 let delivery = queue.try_get(&me).expect("an item");
@@ -299,7 +299,7 @@ impl Play {
             for place in 0..self.cells {
                 let delivery = queue.try_get(me).map_err(|error| format!("item {place}: {error}"))?;
                 expect(number(*delivery)? == place, || "out of order".to_owned())?;
-                delivery.done(me);
+                delivery.done();
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ impl Work {
                 me.inside(PUT_BACK, || drop(delivery));
                 continue;
             }
-            me.inside(DONE, || delivery.done(&me.party));
+            me.inside(DONE, || delivery.done());
             return Ok(Some(item));
         }
     }
