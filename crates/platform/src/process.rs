@@ -181,6 +181,12 @@ fn parse_flags(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(&text[end + 1..]).ok()?.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
+/// Whether a process or thread has this id, as far as a signal could reach it.
+pub fn exists(id: u32) -> bool {
+    let Ok(id) = pid_of(id) else { return false };
+    rustix::process::test_kill_process(id) != Err(rustix::io::Errno::SRCH)
+}
+
 /// Whether the process that had this pid and began at `start_ticks` (0: not known) has exited, all its threads with it.
 /// `None`: this system does not tell (no pidfd, no `/proc`).
 pub fn has_exited(pid: u32, start_ticks: u64) -> Option<bool> {

@@ -68,9 +68,12 @@ impl Guest {
         }
         let control = control::map_as_guest(&fd)?;
         let lock = Arc::new(fd);
-        watch_peers(control.slots(), &header, lock.clone());
+        watch_peers(control.slots(), &header, lock.clone(), None);
         match take_slot(control, &header, &lock, &name) {
-            Ok(slot) => Ok(Guest { id: id.clone(), control, slot, pid: process::getpid(), lock }),
+            Ok(slot) => {
+                watch_peers(control.slots(), &header, lock.clone(), Some(slot.index));
+                Ok(Guest { id: id.clone(), control, slot, pid: process::getpid(), lock })
+            }
             Err(error) => {
                 Peers::forget(control.slots());
                 control::unmap_as_guest(control);
@@ -140,9 +143,19 @@ fn take_slot(control: &'static Control, header: &HeaderImage, lock: &OwnedFd, na
 
 /// How this process learns of deaths among the parties that nobody watches: their locks on the control segment, that of
 /// slot 0, the coordinator's, being the session's.
-pub(crate) fn watch_peers(slots: &'static SlotTable, header: &HeaderImage, lock: Arc<OwnedFd>) {
+///
+/// The kernel does not tell of locks that are held through the very description that asks: of `own` we know.
+pub(crate) fn watch_peers(
+    slots: &'static SlotTable,
+    header: &HeaderImage,
+    lock: Arc<OwnedFd>,
+    own: Option<u16>,
+) {
     let same_pids = header.pid_namespace == process::pid_namespace();
     let lock_is_free = Arc::new(move |index: u16| {
+        if own == Some(index) {
+            return Some(false);
+        }
         let held = match index {
             0 => file::ofd_is_locked(&*lock),
             index => file::ofd_byte_is_locked(&*lock, u32::from(index)),

@@ -77,7 +77,7 @@ fn join(fd: &std::os::fd::OwnedFd, header: &HeaderImage, slot: SlotId) -> Result
         return Err(Error::SlotMismatch { slot: slot.index, generation: slot.generation, found });
     }
     if let Ok(look) = fd.try_clone() {
-        watch_peers(control.slots(), header, Arc::new(look));
+        watch_peers(control.slots(), header, Arc::new(look), None);
     }
     let membership = Membership { control, slot, coordinator_pid };
     let _ = MEMBERSHIP.set(membership);

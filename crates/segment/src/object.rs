@@ -295,6 +295,9 @@ impl Object {
 /// Behind the mapped pages.
 impl Extents for Object {
     fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        // Beyond RLIMIT_FSIZE a write is a signal, and offsets only grow.
+        let end = self.extent(at)?.saturating_add(bytes.len() as u64);
+        room::check_file_size(end).map_err(io::Error::other)?;
         if bytes.len() >= ASK_FROM_BYTES {
             let place = if self.name().is_some() { Place::Shm } else { Place::Anonymous };
             room::check(&place, bytes.len() as u64, 0).map_err(io::Error::other)?;

@@ -78,7 +78,7 @@ fn check_memory(needed: u64, pinned: u64) -> Result<()> {
 }
 
 /// Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ.
-fn check_file_size(needed: u64) -> Result<()> {
+pub(crate) fn check_file_size(needed: u64) -> Result<()> {
     match process::file_size_limit() {
         Some(limit) if needed > limit => Err(Error::FileTooLarge { needed, limit }),
         _ => Ok(()),

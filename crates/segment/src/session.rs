@@ -128,7 +128,7 @@ impl Session {
         control.publish_header(&header(&claimed.id, pid));
         service.call(|_| control.slots().enter(slot, true));
         Party::install(control.slots(), slot);
-        watch_peers(control.slots(), &control.header(), Arc::new(look));
+        watch_peers(control.slots(), &control.header(), Arc::new(look), Some(slot.index));
         let guard = start_guard(service, control, &claimed.lock);
         let (table, hooks) = (Mutex::new(Table::new(control)), Mutex::default());
         Ok(Session { file: claimed, pid, control, slot, shared, table, guard, hooks })

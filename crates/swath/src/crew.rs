@@ -78,6 +78,9 @@ pub(crate) struct Crew {
     board_segment: Segment,
     pub(crate) session: Arc<Session>,
     env: Vec<CString>,
+    /// Whether the kernel's mark on a worker's one thread tells of the worker. With more threads a sibling may still be writing
+    /// what a lock guards, and only the confirmed exit counts.
+    one_thread: bool,
     outlet: Outlet,
     state: Mutex<State>,
     changed: Condvar,
@@ -113,6 +116,7 @@ impl Crew {
             board,
             board_segment,
             env: environment(&session, threads),
+            one_thread: threads == 1,
             session,
             outlet: Outlet::default(),
             state: Mutex::new(state),

@@ -57,7 +57,9 @@ impl PoolBuilder {
         self.workers(0)
     }
 
-    /// Threads that libraries inside a worker may use; 1 by default. Set in the workers' environment for OpenMP, the usual
+    /// Threads that run inside a worker; 1 by default. With more, a worker's locks are handed on when its exit is confirmed, and not
+    /// already at the kernel's mark for its first thread: say so too if your kernels start threads that write what a lock
+    /// guards. Set for libraries in the workers' environment for OpenMP, the usual
     /// BLAS libraries and rayon, where you have not set it yourself.
     pub fn threads_per_worker(mut self, threads: usize) -> Self {
         self.threads = Some(threads);

@@ -35,7 +35,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use swath_segment::{Object, ObjectForm, Segment, SegmentOptions, SegmentRef};
+use swath_segment::{OBJECT_OFFSET, Object, ObjectForm, Segment, SegmentOptions, SegmentRef};
 use swath_sync::{InPlace, NoParty, Party, Plan};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -52,11 +52,21 @@ fn create<P: Plan>(options: SegmentOptions, plan: P) -> Result<Shared<P::Object>
     let cells = plan.cells();
     let layout = P::Object::layout(cells)
         .ok_or_else(|| ErrorKind::Usage.with(format!("a {} cannot have {cells} cells", P::Object::KIND)))?;
+    check_alignment(layout.align())?;
     // SAFETY: the object's memory is aligned to 4096, zero, has the layout's size, and nobody attaches before this
     // returns.
     let place = |memory: *mut u8| unsafe { plan.place(memory) };
     let object = Object::create(options, form_of::<P::Object>(), cells, layout.size(), place)?;
     Ok(Shared { object: Arc::new(object), cells, marker: PhantomData })
+}
+
+/// Objects begin at a page.
+fn check_alignment(align: usize) -> Result<()> {
+    if align <= OBJECT_OFFSET {
+        return Ok(());
+    }
+    Err(ErrorKind::Usage
+        .with(format!("an object cannot be aligned to {align} bytes, but to {OBJECT_OFFSET}")))
 }
 
 fn form_of<T: InPlace + ?Sized>() -> ObjectForm {
@@ -118,6 +128,7 @@ impl<T: InPlace + ?Sized> Shared<T> {
             let text = format!("{name}: the {} in it has another size than it says", T::KIND);
             return Err(ErrorKind::Memory.with(text));
         };
+        check_alignment(T::layout(cells).map_or(usize::MAX, |layout| layout.align()))?;
         Ok(Shared { object: Arc::new(object), cells, marker: PhantomData })
     }
 

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         a_forked_child_is_refused,
         many_guests_come_and_go,
     ];
-    stage::main(tests, stage::cast![add, echo, hold, hold_elsewhere, sized, take, wait_for])
+    stage::main(tests, stage::cast![add, echo, hold, hold_elsewhere, hold_twice, sized, take, wait_for])
 }
 
 fn name_of(test: &str) -> String {
@@ -79,14 +79,25 @@ fn hold(args: &[String]) {
     }
 }
 
-/// `hold_elsewhere NAME`: as `hold`, by a child in a pid namespace of its own.
+/// `hold_twice NAME`: takes the lock, and has another thread try it.
+fn hold_twice(args: &[String]) {
+    let counter = Counter::attach(&args[0]).expect("the counter");
+    let guard = counter.lock().expect("the lock");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| counter.lock_timeout(Duration::from_millis(120)).is_err());
+        println!("kept {}", other.join().expect("no panic"));
+    });
+    drop(guard);
+}
+
+/// `hold_elsewhere NAME hold|hold_twice`: as that role, by a child in a pid namespace of its own.
 fn hold_elsewhere(args: &[String]) {
     // SAFETY: what is unshared concerns children only.
     if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
         return println!("refused");
     }
     let child = Command::new(std::env::current_exe().expect("our path"))
-        .args(["role", "hold", &args[0], "attach"])
+        .args(["role", &args[1], &args[0], "attach"])
         .spawn();
     child.expect("a child").wait().expect("our child");
 }
@@ -407,7 +418,7 @@ fn a_guest_killed_while_the_owner_is_stopped_is_noticed_by_another() {
 fn a_guest_with_other_pids_is_known_by_its_lock() {
     let name = name_of("elsewhere");
     let counter = Counter::named(&name, Mutex::new(0)).expect("a fresh name");
-    let mut guest = Actor::play("hold_elsewhere", &[&name]);
+    let mut guest = Actor::play("hold_elsewhere", &[&name, "hold"]);
     match guest.next_line().as_deref() {
         Some("holding") => {}
         other => return println!("skipped: no pid namespace may be made here ({other:?})"),
@@ -420,6 +431,8 @@ fn a_guest_with_other_pids_is_known_by_its_lock() {
     }
     let Locked::Recovered(guard) = counter.lock().expect("the lock") else { panic!("nobody was dead") };
     drop(guard.repaired());
+    let mut threads = Actor::play("hold_elsewhere", &[&name, "hold_twice"]);
+    assert_eq!(threads.told("kept"), "true", "a guest took itself for dead");
 }
 
 fn what_is_not_there_or_something_else_is_an_error() {

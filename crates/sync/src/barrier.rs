@@ -136,7 +136,8 @@ impl Barrier {
     /// Opens it again for these parties, no more than in the beginning. Who still waits inside gets
     /// [`BarrierError::Aborted`]; a straggler among them cannot be counted in the new round.
     ///
-    /// For one caller at a time. Killed in it: the barrier stays closed, and a second reset begins anew.
+    /// For one caller at a time, when nobody is in a round: who has not yet returned from a round that has passed may be told
+    /// [`BarrierError::Aborted`] too. Killed in it: the barrier stays closed, and a second reset begins anew.
     ///
     /// # Panics
     /// Without parties, or with more than there is room for.

@@ -209,7 +209,9 @@ impl<T: ?Sized> Guarded for MutexGuard<'_, T> {
 
     fn set_doubtful(&mut self, dead: Holder) {
         self.panicking = true; // the dead one's name goes in, not ours
-        self.mutex.lock.poison(dead, BY_DEATH);
+        if self.party.is_here() {
+            self.mutex.lock.poison(dead, BY_DEATH);
+        }
     }
 }
 

@@ -259,8 +259,10 @@ impl PipeEnd<'_> {
 
 impl Drop for PipeEnd<'_> {
     fn drop(&mut self) {
-        self.reader.lane.let_go(Side::Reader, &self.party);
-        self.writer.lane.let_go(Side::Writer, &self.party);
+        if self.party.is_here() {
+            self.reader.lane.let_go(Side::Reader, &self.party);
+            self.writer.lane.let_go(Side::Writer, &self.party);
+        }
     }
 }
 

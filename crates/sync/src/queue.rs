@@ -101,6 +101,14 @@ pub enum QueueError {
     Closed,
 }
 
+/// Whether this process is a forked copy of the one that has things in hand: what it drops is not its own to give back.
+fn is_copy() -> bool {
+    #[cfg(not(loom))]
+    return swath_platform::fork::is_copy();
+    #[cfg(loom)]
+    false
+}
+
 /// Why an attempt did not succeed: for now, or for good.
 pub(crate) enum Refusal {
     Later(Option<Owner>),
@@ -490,6 +498,9 @@ impl<'q, T: Pod, B: Belongings<T>> Claim<'q, T, B> {
 
 impl<T: Pod, B: Belongings<T>> Drop for Claim<'_, T, B> {
     fn drop(&mut self) {
+        if is_copy() {
+            return;
+        }
         let (queue, Turn { index, word, .. }) = (self.queue, self.turn);
         if B::ANY {
             // Killed in it: we are a dead putter, and Q4 discards it again.
@@ -534,7 +545,7 @@ impl<'q, T: Pod> InHand<'q, T> {
 
 impl<T: Pod> Drop for InHand<'_, T> {
     fn drop(&mut self) {
-        if self.queue.leave(self.index, State::Reading, self.me, Word::full) {
+        if !is_copy() && self.queue.leave(self.index, State::Reading, self.me, Word::returned) {
             self.queue.returned(); // Q9
         }
     }

@@ -171,7 +171,9 @@ impl<T: Pod> Producer<'_, T> {
 
 impl<T: Pod> Drop for Producer<'_, T> {
     fn drop(&mut self) {
-        self.end.lane.let_go(Side::Writer, &self.party);
+        if self.party.is_here() {
+            self.end.lane.let_go(Side::Writer, &self.party);
+        }
     }
 }
 
@@ -228,7 +230,9 @@ impl<T: Pod> Consumer<'_, T> {
 
 impl<T: Pod> Drop for Consumer<'_, T> {
     fn drop(&mut self) {
-        self.end.lane.let_go(Side::Reader, &self.party);
+        if self.party.is_here() {
+            self.end.lane.let_go(Side::Reader, &self.party);
+        }
     }
 }
 

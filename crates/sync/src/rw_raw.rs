@@ -197,7 +197,7 @@ impl RawRwLock {
             }
         }
         let doubt = self.doubt.load(Ordering::Acquire);
-        if let Some(who) = self.poisoned() {
+        if let Some(who) = self.poisoned_by(doubt) {
             self.give_back();
             return Err(LockError::Poisoned { who });
         }
@@ -282,7 +282,11 @@ impl RawRwLock {
 
     /// Who gave the value up, if somebody did.
     pub(crate) fn poisoned(&self) -> Option<PoisonedBy> {
-        let word = self.doubt.load(Ordering::Acquire);
+        self.poisoned_by(self.doubt.load(Ordering::Acquire))
+    }
+
+    /// The same, as a doubt word says that was read before.
+    fn poisoned_by(&self, word: u32) -> Option<PoisonedBy> {
         let owner = Owner::of_word(word).filter(|_| word & POISON != 0)?;
         let pid = self.doubt_pid.load(Ordering::Relaxed);
         let who = Holder { slot: owner.slot(), thread: owner.thread(), pid };

@@ -175,7 +175,8 @@ impl SlotTable {
             let generation = next_generation(SlotState::of_word(word).1);
             let reserved = SlotState::Starting.word(generation);
             if slot.state.compare_exchange(word, reserved, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                slot.reset();
+                // The rest was cleared when the slot was freed. Nobody takes a starting party's slot that is not told to.
+                slot.pid.store(0, Ordering::Relaxed);
                 return Some(SlotId { index, generation });
             }
         }
@@ -258,7 +259,9 @@ impl SlotTable {
 
     /// Says that peers look whether this party lives, for one that was [`Self::started`].
     pub fn set_witness(&self, id: SlotId, witness: Witness) {
-        self.slot(id.index).witness.store(witness as u32, Ordering::Release);
+        if self.state(id.index).1 == id.generation {
+            self.slot(id.index).witness.store(witness as u32, Ordering::Release);
+        }
     }
 
     /// Who tells of a party's death.
@@ -275,13 +278,15 @@ impl SlotTable {
         if watched
             || generation != id.generation
             || !matches!(state, SlotState::Starting | SlotState::Live)
-            || witness::has_exited(self, id.index, self.witness(id.index)) != Some(true)
+            || witness::is_gone(self, id.index, self.witness(id.index), state == SlotState::Live)
+                != Some(true)
         {
             return;
         }
-        // If the slot went on to a later generation meanwhile, these do nothing.
-        self.mark_dead(id, DeathCause::UNKNOWN);
-        self.release(id);
+        // If the slot went on to a later generation meanwhile, or somebody else was faster, it is not ours to free.
+        if self.mark_dead(id, DeathCause::UNKNOWN) {
+            self.release(id);
+        }
     }
 
     /// Asks about every party that nobody watches: before a slot is looked for, so that the dead do not fill the table.
@@ -299,8 +304,9 @@ impl SlotTable {
 
     /// LIVE → FREE, by the party itself when it takes part no more and holds nothing.
     pub fn leave(&self, id: SlotId) {
-        self.mark_dead(id, DeathCause::exit(0));
-        self.release(id);
+        if self.mark_dead(id, DeathCause::exit(0)) {
+            self.release(id);
+        }
     }
 
     /// State and generation of a slot.
@@ -347,13 +353,13 @@ impl SlotTable {
 
     /// S4: notes a confirmed exit and wakes everyone who waits for this party, on whatever. By the service thread,
     /// only when no thread of the process runs any more. Does nothing for another generation.
-    pub fn mark_dead(&self, id: SlotId, cause: DeathCause) {
+    pub fn mark_dead(&self, id: SlotId, cause: DeathCause) -> bool {
         let slot = self.slot(id.index);
         let mut word = slot.state.load(Ordering::Acquire);
         loop {
             let (state, generation) = SlotState::of_word(word);
             if generation != id.generation || !matches!(state, SlotState::Starting | SlotState::Live) {
-                return;
+                return false;
             }
             slot.cause.store(cause.0, Ordering::Release);
             let dead = SlotState::Dead.word(generation);
@@ -364,10 +370,16 @@ impl SlotTable {
         }
         wake_all(&slot.state);
         self.announce_death();
+        true
     }
 
     /// S5: DEAD → FREE, when nothing but forgotten locks can carry this generation any more.
     pub fn release(&self, id: SlotId) {
+        // While it is DEAD nobody else writes there, so the next tenant finds it clean, and whoever looks at a slot that has
+        // just been reserved sees nothing of the former one. Pid and cause stay: errors name the dead.
+        if self.state(id.index) == (SlotState::Dead, id.generation) {
+            self.slot(id.index).clean();
+        }
         let (dead, free) = (SlotState::Dead.word(id.generation), SlotState::Free.word(id.generation));
         let _ = self.slot(id.index).state.compare_exchange(dead, free, Ordering::AcqRel, Ordering::Relaxed);
     }
@@ -453,15 +465,11 @@ impl Slot {
         }
     }
 
-    /// Clears what the former tenant left. The new generation's name is known to nobody yet.
-    fn reset(&self) {
-        let words = [&self.life, &self.life_thread, &self.cause, &self.pid, &self.witness];
-        for word in words.into_iter().chain(&self.threads) {
-            word.store(0, Ordering::Relaxed);
-        }
-        for long in [&self.start_ticks].into_iter().chain(&self.waits) {
-            long.store(0, Ordering::Relaxed);
-        }
+    /// Clears what the tenant leaves.
+    fn clean(&self) {
+        let words = [&self.life, &self.life_thread, &self.witness];
+        words.into_iter().chain(&self.threads).for_each(|word| word.store(0, Ordering::Relaxed));
+        [&self.start_ticks].into_iter().chain(&self.waits).for_each(|long| long.store(0, Ordering::Relaxed));
     }
 }
 

@@ -43,11 +43,15 @@ impl Peers {
     }
 }
 
-/// Whether the party has exited, as far as the kernel tells us.
-pub(crate) fn has_exited(table: &SlotTable, index: u16, witness: Witness) -> Option<bool> {
+/// Whether the party is gone, as far as the kernel tells us: its process has exited, or (of one that has entered) nobody holds
+/// its lock any more, as after an `exec`.
+pub(crate) fn is_gone(table: &SlotTable, index: u16, witness: Witness, entered: bool) -> Option<bool> {
     let peers = known().iter().find(|(other, _)| *other == key(table)).map(|(_, peers)| peers.clone());
     let (pid, ticks) = (table.pid(index), table.start_ticks(index));
     let by_pid = pid != 0 && witness == Witness::Pidfd && peers.as_ref().is_none_or(|peers| peers.same_pids);
     let answer = if by_pid { process::has_exited(pid, ticks) } else { None };
-    answer.or_else(|| (peers?.lock_is_free)(index))
+    if answer == Some(true) || (answer.is_some() && !entered) {
+        return answer;
+    }
+    peers.and_then(|peers| (peers.lock_is_free)(index)).or(answer)
 }

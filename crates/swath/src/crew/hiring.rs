@@ -84,8 +84,8 @@ impl Crew {
         // Before the spawn: once the child is there nothing may fail.
         let tap = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
-        let assignment =
-            Assignment { cell: index, life_word: life::self_test(), board: self.board_segment.reference() };
+        let life_word = self.one_thread && life::self_test();
+        let assignment = Assignment { cell: index, life_word, board: self.board_segment.reference() };
         let mut argv =
             vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
         argv.extend(assignment.to_args());

@@ -98,9 +98,12 @@ impl<T: Pod> Queue<T> {
                 }
                 (1.., _) => at = Position { lap: seen.lap(), ..at }.next(cells),
                 (-1, _) if self.recover(party, belongings, at.index, seen, false) => {}
-                // Q3: a reader takes its time, or gave the item back; it goes along, so that its cell holds up nobody. (An item
-                // that nobody has had stands before a free cell only if all cells are full.)
-                (-1, State::Reading | State::Drained | State::Full) if carried < cells && self.has_free() => {
+                // Q3: a reader takes its time, or the item came back; it goes along, so that its cell holds up nobody.
+                (-1, state)
+                    if (matches!(state, State::Reading | State::Drained) || seen.came_back())
+                        && carried < cells
+                        && self.has_free() =>
+                {
                     carried += usize::from(self.decide(at.index, seen, seen.carried()).is_ok());
                 }
                 (-1, State::Full | State::Writing | State::Reading | State::Drained) => return None,
@@ -309,7 +312,7 @@ impl<T: Pod> Queue<T> {
                 }
             }
             State::Reading => {
-                if self.decide(index, seen, Word::full(seen.lap())).is_ok() {
+                if self.decide(index, seen, Word::returned(seen.lap())).is_ok() {
                     self.returned();
                 }
             }

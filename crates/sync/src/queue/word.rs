@@ -9,6 +9,9 @@ const STATE_SHIFT: u32 = 30;
 const STATE_MASK: u64 = 7;
 const LAP_SHIFT: u32 = 33;
 
+/// In the place of the owner of a full cell, which has none: the item was in somebody's hand.
+const CAME_BACK: u64 = 1;
+
 /// What a cell is doing in its lap.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -37,6 +40,11 @@ impl Word {
         Self(Self::free(lap).0 | (State::Full as u64) << STATE_SHIFT)
     }
 
+    /// Full of an item that somebody has had in hand.
+    pub(crate) fn returned(lap: u32) -> Self {
+        Self(Self::full(lap).0 | CAME_BACK)
+    }
+
     pub(crate) fn owned(lap: u32, state: State, owner: Owner) -> Self {
         Self(Self::free(lap).0 | (state as u64) << STATE_SHIFT | u64::from(owner.bits()))
     }
@@ -61,6 +69,11 @@ impl Word {
     #[inline(always)]
     pub(crate) fn is_full(self) -> bool {
         self.state() == State::Full
+    }
+
+    /// Whether it holds an item that came back, whose place in the order is gone.
+    pub(crate) fn came_back(self) -> bool {
+        self.is_full() && self.0 & CAME_BACK != 0
     }
 
     /// Whose it is while it is written, read or drained.

@@ -27,18 +27,21 @@ impl Holder {
 
     /// The calling thread, asked for once.
     #[inline]
-    pub(super) fn current() -> Self {
+    ///
+    /// # Errors
+    /// Its start time cannot be read: without it the name would not be its alone.
+    pub(super) fn current() -> std::io::Result<Self> {
         thread_local! {
             static ME: Cell<Option<(Holder, u32)>> = const { Cell::new(None) };
         }
         ME.with(|me| match me.get() {
-            Some((holder, pid)) if fork::is_own(pid) => holder,
+            Some((holder, pid)) if fork::is_own(pid) => Ok(holder),
             _ => {
                 fork::mark_own();
                 let tid = process::gettid();
-                let holder = Self::new(tid, process::start_ticks(tid).unwrap_or(0));
+                let holder = Self::new(tid, process::start_ticks(tid)?);
                 me.set(Some((holder, process::getpid())));
-                holder
+                Ok(holder)
             }
         })
     }
@@ -69,7 +72,8 @@ impl Holder {
             // A leader that has ended stays visible until its siblings have; it holds nothing any more.
             Ok(stat) => stat.start_ticks & TICKS_MASK != self.ticks() || matches!(stat.state, 'Z' | 'X'),
             Err(error) => {
-                error.kind() == std::io::ErrorKind::NotFound && process::stat(process::getpid()).is_ok()
+                // Not shown is not gone: `/proc` may hide other users' processes.
+                error.kind() == std::io::ErrorKind::NotFound && !process::exists(self.tid())
             }
         }
     }
@@ -92,9 +96,9 @@ mod tests {
 
     #[test]
     fn a_living_thread_lives_and_an_ended_one_is_dead() {
-        assert!(!Holder::current().is_dead());
+        assert!(!Holder::current().unwrap().is_dead());
         let other = std::thread::spawn(|| {
-            let me = Holder::current();
+            let me = Holder::current().unwrap();
             assert!(!me.is_dead());
             me
         });

@@ -51,7 +51,7 @@ impl RwLock {
         let deadline_ns = deadline.on_the_clock();
         self.cells.writer.acquire(deadline)?;
         fence(Ordering::SeqCst); // against A6: a reader that we do not see sees us
-        let me = Holder::current();
+        let me = Holder::current()?;
         for cell in &self.cells.readers {
             loop {
                 let word = cell.load(Ordering::Acquire);
@@ -74,7 +74,7 @@ impl RwLock {
 
     /// A6: announce, then look for a writer; step back for one.
     fn read(&self, deadline: Deadline) -> Result<()> {
-        let (me, deadline_ns) = (Holder::current(), deadline.on_the_clock());
+        let (me, deadline_ns) = (Holder::current()?, deadline.on_the_clock());
         loop {
             let word = self.cells.writer.word.load(Ordering::Acquire);
             let cell = match Holder::of_word(word) {
@@ -162,7 +162,7 @@ impl LockImpl for RwLock {
         if self.cells.writer.release() {
             return Ok(());
         }
-        let me = Holder::current();
+        let me = Holder::current()?;
         let held = |cell: &&AtomicU64| Holder::of_word(cell.load(Ordering::Relaxed)) == Some(me);
         match self.cells.readers.iter().find(held) {
             Some(cell) => {

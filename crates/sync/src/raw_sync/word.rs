@@ -39,7 +39,7 @@ pub unsafe fn recoveries(lock: *const c_void) -> u32 {
 impl Words {
     /// A1–A3: until `word` names the caller.
     pub(super) fn acquire(&self, deadline: Deadline) -> Result<()> {
-        let me = Holder::current();
+        let me = Holder::current()?;
         if self.word.compare_exchange(FREE, me.bits(), Ordering::Acquire, Ordering::Relaxed).is_ok() {
             return Ok(()); // A1
         }
@@ -84,7 +84,7 @@ impl Words {
 
     /// A4. False: it was not the caller's.
     pub(super) fn release(&self) -> bool {
-        let me = Holder::current();
+        let Ok(me) = Holder::current() else { return false };
         if Holder::of_word(self.word.load(Ordering::Relaxed)) != Some(me) {
             return false;
         }
