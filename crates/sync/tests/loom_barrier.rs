@@ -163,12 +163,16 @@ fn a_death_at_any_step_of_a_round_with_an_action_breaks_it_or_comes_after_it() {
             let acted = acted.clone();
             thread::spawn(move || {
                 mortal.live(world, 1, || {
-                    let act = || drop(acted.fetch_add(1, Ordering::SeqCst));
+                    let act = || {
+                        let _ = acted.fetch_add(1, Ordering::SeqCst);
+                    };
                     let _ = barrier.wait_with(&world.party(1), act);
                 })
             })
         };
-        let act = || drop(acted.fetch_add(1, Ordering::SeqCst));
+        let act = || {
+            let _ = acted.fetch_add(1, Ordering::SeqCst);
+        };
         match barrier.wait_with(&world.party(0), act) {
             Ok(_) => assert_eq!(acted.load(Ordering::SeqCst), 1),
             Err(BarrierError::Broken { slot, .. }) => assert_eq!(slot, world.id(1)),
