@@ -27,7 +27,7 @@ use bytemuck::Zeroable;
 use swath_platform::exe::Identity;
 
 use swath_segment::SegmentRef;
-use swath_sync::{SLICE, spin_then_park, wake_parked};
+use swath_sync::{SLICE, spin_then_park, wake_one_parked, wake_parked};
 
 use crate::descriptor::Descriptor;
 use crate::range::Range;
@@ -56,6 +56,9 @@ struct Head {
     /// Who has the locked operands: index of a cell plus one, or 0.
     lock: Padded<AtomicU32>,
     lock_parked: Padded<AtomicU32>,
+    /// 1 when `tasks` names the table of tasks.
+    has_tasks: Padded<AtomicU32>,
+    tasks: UnsafeCell<SegmentRef>,
 }
 const _: () = assert!(size_of::<Head>() <= HEAD_BYTES);
 
@@ -243,6 +246,13 @@ impl Board {
         ring(&self.head().doorbell.0, &self.head().doorbell_parked.0);
     }
 
+    /// Tells one worker, of those that sleep, that there is news that one can deal with.
+    pub(crate) fn ring_one(&self) {
+        let head = self.head();
+        head.doorbell.0.fetch_add(1, Ordering::SeqCst);
+        wake_one_parked(&head.doorbell_parked.0);
+    }
+
     /// Waits until the doorbell has rung since it was `seen`. Idle: no slices, no CPU.
     pub(crate) fn wait_doorbell(&self, seen: u32) {
         let head = self.head();
@@ -282,6 +292,24 @@ impl Board {
     pub(crate) fn announce_sweep(&self) {
         self.head().sweep.0.fetch_add(1, Ordering::SeqCst);
         self.ring_doorbell();
+    }
+
+    // ---- tasks -------------------------------------------------------------------------------------------------------
+
+    /// Names the table of tasks, once in the board's life.
+    pub(crate) fn announce_tasks(&self, table: SegmentRef) {
+        let head = self.head();
+        // SAFETY: in bounds; nobody reads it before the flag says so, and it is written once.
+        unsafe { head.tasks.get().write_volatile(table) };
+        head.has_tasks.0.store(1, Ordering::Release);
+        self.ring_doorbell();
+    }
+
+    /// The table of tasks, if there is one.
+    pub(crate) fn tasks(&self) -> Option<SegmentRef> {
+        let head = self.head();
+        // SAFETY: in bounds; written before the flag was set, and never again.
+        (head.has_tasks.0.load(Ordering::Acquire) != 0).then(|| unsafe { head.tasks.get().read_volatile() })
     }
 
     // ---- the lock of locked operands ---------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ pub enum What {
         /// How long that was.
         limit: Duration,
     },
+    /// We ended the worker, since nobody wants the task any more.
+    Cancelled,
     /// The worker could not be told what to do: a segment that does not attach, arguments that do not decode.
     Setup {
         /// Why.
@@ -90,7 +92,7 @@ impl fmt::Display for What {
             }
             What::Panicked { message, location, .. } => write!(f, "panicked at {location}: {message}"),
             What::Exited { code } => {
-                write!(f, "its process exited with code {code} in the middle of the chunk")
+                write!(f, "its process exited with code {code} in the middle of its work")
             }
             What::Killed { signal, likely_out_of_memory } => {
                 write!(f, "its process was killed by {}", signal::name(*signal))?;
@@ -100,6 +102,7 @@ impl fmt::Display for What {
                 Ok(())
             }
             What::TimedOut { limit } => write!(f, "it took longer than {limit:?} and was killed"),
+            What::Cancelled => f.write_str("it was cancelled"),
             What::Setup { message } => write!(f, "it could not begin: {message}"),
         }
     }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use swath_platform::process::{self, ExitStatus};
@@ -30,6 +30,7 @@ use crate::ledger::Owner;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
+use crate::task::desk::Desk;
 
 use doorman::Doorman;
 use hiring::environment;
@@ -85,6 +86,7 @@ pub(crate) struct Crew {
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
+    desk: OnceLock<Arc<Desk>>,
 }
 
 impl Drop for Crew {
@@ -121,6 +123,7 @@ impl Crew {
             outlet: Outlet::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
+            desk: OnceLock::new(),
         });
         Service::global().call(|reactor| (0..workers).for_each(|index| crew.hire(reactor, index)));
         crew.wait_until_up().inspect_err(|_| crew.dismiss())?;
@@ -160,6 +163,31 @@ impl Crew {
         }
     }
 
+    /// The desk at which this pool's tasks are looked after, set up at the first call.
+    pub(crate) fn desk(self: &Arc<Self>) -> Result<Arc<Desk>> {
+        match self.desk.get() {
+            Some(desk) => Ok(desk.clone()),
+            // On the service thread, which starts workers: one that is being started knows it or is told of it.
+            None => Service::global().call(|_| self.set_up_desk()),
+        }
+    }
+
+    fn set_up_desk(&self) -> Result<Arc<Desk>> {
+        if let Some(desk) = self.desk.get() {
+            return Ok(desk.clone());
+        }
+        let desk = Arc::new(Desk::new(self.board)?);
+        let state = self.lock();
+        for (index, member) in state.members.iter().enumerate().filter(|(_, m)| m.is_present()) {
+            let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
+            desk.enrol(index, owner)
+                .map_err(|e| ErrorKind::Memory.with(format!("memory for results: {e}")).caused_by(e))?;
+        }
+        self.board.announce_tasks(desk.reference());
+        let _ = self.desk.set(desk.clone());
+        Ok(desk)
+    }
+
     // ---- ending ------------------------------------------------------------------------------------------------------
 
     /// The fence: the exit of worker `index` is confirmed. On the service thread.
@@ -197,6 +225,10 @@ impl Crew {
         if freed > 0 {
             self.board.announce_sweep();
         }
+        if self.desk.get().is_some() {
+            // It may have been the one that was woken for a task.
+            self.board.ring_doorbell();
+        }
         if leaving {
             self.changed.notify_all();
             self.board.ring_bell();
@@ -230,6 +262,9 @@ impl Crew {
             let locked = cell.locked(phase.epoch);
             phase.take_back(owner, &cause, (flush, locked), undo).freed
         });
+        if let Some(desk) = self.desk.get() {
+            desk.take_back(owner, &cause);
+        }
         // Whatever it had changed has been put back.
         self.board.unlock(index);
         freed

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::cause::ChunkFailure;
+use crate::cause::{Cause, ChunkFailure};
 
 /// `Result` with the engine's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -38,6 +38,16 @@ pub enum ErrorKind {
     Team,
     /// A shared lock, queue … refused: see [`Refused`](crate::shared::Refused), which is the error's source.
     Sync,
+    /// The worker of a task died, in every attempt.
+    Died,
+    /// A task took longer than it may.
+    TimedOut,
+    /// A task was cancelled.
+    Cancelled,
+    /// A task whose worker's death was to be the end of the pool.
+    Broken,
+    /// The pool takes no more tasks.
+    Closed,
     /// An option that makes no sense.
     Usage,
 }
@@ -49,6 +59,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     failures: Vec<ChunkFailure>,
+    causes: Vec<Cause>,
     rows: RowsLeft,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -70,6 +81,7 @@ impl ErrorKind {
             kind: self,
             message: message.into(),
             failures: Vec::new(),
+            causes: Vec::new(),
             rows: RowsLeft::default(),
             source: None,
         }))
@@ -93,6 +105,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_causes(mut self, causes: Vec<Cause>) -> Error {
+        self.0.causes = causes;
+        self
+    }
+
     pub(crate) fn with_rows(mut self, rows: RowsLeft) -> Error {
         self.0.rows = rows;
         self
@@ -111,6 +128,11 @@ impl Error {
     /// The chunks that failed, in the order of their indices, with every attempt's cause.
     pub fn failures(&self) -> &[ChunkFailure] {
         &self.0.failures
+    }
+
+    /// How each attempt at a failed task ended, in order; empty for other errors.
+    pub fn causes(&self) -> &[Cause] {
+        &self.0.causes
     }
 
     /// What a failed phase has done to its rows; all empty for other errors.

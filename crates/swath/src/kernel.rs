@@ -19,3 +19,14 @@ pub(crate) fn name_of(function: *const ()) -> Result<u64, Error> {
 pub(crate) fn address_of(name: u64) -> Option<*const ()> {
     Image::current().address_of(name)
 }
+
+/// The function that travelled as `name`, as the type that it has.
+///
+/// # Safety
+/// 1. `F` is a `fn` type, and whoever named the function named one of this type.
+pub(crate) unsafe fn function<F: Copy>(name: u64) -> Option<F> {
+    const { assert!(size_of::<F>() == size_of::<*const ()>()) };
+    let address = address_of(name)?;
+    // SAFETY: by 1, and since the address lies in this executable's code.
+    Some(unsafe { std::mem::transmute_copy::<*const (), F>(&address) })
+}

@@ -40,6 +40,7 @@ mod rng;
 mod run;
 mod settings;
 pub mod shared;
+mod task;
 mod team;
 mod turn;
 mod undo;
@@ -65,6 +66,7 @@ pub use rng::ChunkRng;
 pub use settings::Progress;
 pub use shared::Shared;
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
+pub use task::{CurrentTask, Priority, Submission, Task, current_task};
 pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 
 /// The primitives that [`Shared`] shares: their types, plans, guards and errors.

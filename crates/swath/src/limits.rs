@@ -52,3 +52,11 @@ pub const SAMPLE_MIN: Duration = Duration::from_millis(5);
 pub const SAMPLE_MAX: Duration = Duration::from_millis(50);
 /// A line of a worker's output longer than this is passed on in pieces.
 pub const OUTPUT_LINE_BYTES: usize = 64 << 10;
+/// Tasks in the table that workers take from; more wait in the coordinator's own memory.
+pub const TASKS_IN_TABLE: usize = 4096;
+/// Tasks for one certain worker that are in the table at a time.
+pub const POST_LANE: usize = 64;
+/// Bytes of a task's arguments, or of its result, that travel in the table; longer ones go by a file in memory.
+pub const TASK_INLINE_BYTES: usize = 96;
+/// Extents of at least so many bytes give their memory back when they are free.
+pub const EXTENT_KEEP_BYTES: u64 = 64 << 10;

@@ -1,6 +1,8 @@
 //! Pools: the workers of a session that run phases together.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use swath_segment::Session;
 
@@ -15,6 +17,8 @@ use crate::panic_note;
 use crate::phase::{Encoded, Phase};
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
+use crate::task::background;
+use crate::task::office::Office;
 
 /// A number of worker processes, kept ready. Phases of several threads run one after the other.
 ///
@@ -23,6 +27,9 @@ pub struct Pool {
     staff: Staff,
     memory: Mutex<Memory>,
     options: Options,
+    office: OnceLock<Arc<Office>>,
+    /// Tasks of an inline pool so far.
+    tasks: AtomicU64,
 }
 
 enum Staff {
@@ -107,7 +114,13 @@ impl PoolBuilder {
                 Staff::Crew(Crew::start(Session::current()?, workers, self.threads.unwrap_or(1).max(1))?)
             }
         };
-        Ok(Pool { staff, memory: Mutex::new(Memory::default()), options: self.options })
+        Ok(Pool {
+            staff,
+            memory: Mutex::new(Memory::default()),
+            options: self.options,
+            office: OnceLock::new(),
+            tasks: AtomicU64::new(0),
+        })
     }
 }
 
@@ -138,6 +151,69 @@ impl Pool {
     /// A phase over `operands`: `&a`, `&mut a`, [`out`](crate::out), [`whole`](crate::whole), or a tuple of them.
     pub fn phase<O: Operand>(&self, operands: O) -> Phase<'_, O, Encoded<()>> {
         Phase::new(self, operands)
+    }
+
+    /// Where this pool's tasks are looked after, set up at the first call.
+    pub(crate) fn office(&self) -> Result<&Arc<Office>> {
+        if let Some(office) = self.office.get() {
+            return Ok(office);
+        }
+        let office = match &self.staff {
+            Staff::Crew(crew) => Office::new(Some(crew.desk()?), Arc::downgrade(crew)),
+            Staff::Inline(_) => Office::new(None, Weak::new()),
+        };
+        Ok(self.office.get_or_init(|| Arc::new(office)))
+    }
+
+    /// The number of an inline pool's next task.
+    pub(crate) fn next_task(&self) -> u64 {
+        self.tasks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// No more tasks; those that were submitted are finished.
+    pub fn close(&self) {
+        if let Some(desk) = self.office().ok().and_then(|office| office.desk()) {
+            desk.close(false);
+        }
+    }
+
+    /// Waits until every task is over. Call [`Pool::close`] first if other threads submit.
+    pub fn join(&self) {
+        if let Some(desk) = self.office.get().and_then(|office| office.desk()) {
+            desk.wait_all(None);
+        }
+    }
+
+    /// As [`Pool::join`], at most `patience`; whether every task is over.
+    pub fn join_timeout(&self, patience: Duration) -> bool {
+        let deadline = Instant::now().checked_add(patience);
+        let desk = self.office.get().and_then(|office| office.desk());
+        desk.is_none_or(|desk| desk.wait_all(deadline))
+    }
+
+    /// Ends the pool now: tasks that are not over are cancelled, workers are ended, as when it is dropped.
+    pub fn terminate(self) {
+        drop(self);
+    }
+
+    /// A pool that was broken by a task's death, or closed, takes tasks again. No effect on one without workers.
+    pub fn reset(&self) {
+        if let Some(desk) = self.office.get().and_then(|office| office.desk()) {
+            desk.reopen();
+        }
+    }
+
+    /// Python's `Executor.shutdown`: takes no more tasks; with `cancel_pending`, those that no worker has are cancelled; with `wait`,
+    /// returns when all are over. Without it, returns at once, and the rest is finished in the background: the program
+    /// waits for that before it exits.
+    pub fn shutdown(self, wait: bool, cancel_pending: bool) {
+        if let Some(desk) = self.office().ok().and_then(|office| office.desk()) {
+            desk.close(cancel_pending);
+        }
+        match wait {
+            true => self.join(),
+            false => background::finish(self),
+        }
     }
 
     pub(crate) fn crew(&self) -> Option<&Arc<Crew>> {
@@ -171,7 +247,13 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if let Staff::Crew(crew) = &self.staff {
+            if let Some(desk) = self.office.get().and_then(|office| office.desk()) {
+                desk.end();
+            }
             crew.dismiss();
+        }
+        if let Some(office) = self.office.get() {
+            office.shut();
         }
     }
 }

@@ -131,11 +131,9 @@ impl<'t> Turn<'t> {
     /// # Safety
     /// 1. `F` is the `fn` type whose address the coordinator named in this descriptor, next to the driver that calls this.
     pub(crate) unsafe fn function<F: Copy>(&self, name: u64) -> Result<F, Fault> {
-        const { assert!(size_of::<F>() == size_of::<*const ()>()) };
-        let address =
-            kernel::address_of(name).ok_or_else(|| setup("the kernel is not in this executable"))?;
-        // SAFETY: by 1, and since the address lies in the same executable's code (checked at the handshake).
-        Ok(unsafe { std::mem::transmute_copy::<*const (), F>(&address) })
+        // SAFETY: by 1.
+        let found = unsafe { kernel::function(name) };
+        found.ok_or_else(|| setup("the kernel is not in this executable"))
     }
 
     // ---- claims ------------------------------------------------------------------------------------------------------

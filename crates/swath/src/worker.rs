@@ -17,6 +17,8 @@ use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::task::clerk::Clerk;
+use crate::task::table::Table;
 use crate::turn::{Hand, Turn};
 
 /// Exit code of a worker that could not begin; the reason is on its standard error.
@@ -128,6 +130,7 @@ fn open_arena(arena: &SegmentRef, coordinator: u32) -> Result<File, String> {
 fn serve(mut hand: Hand) -> ! {
     let mut descriptor = board::blank();
     let (mut last_sequence, mut last_sweeps) = (0, 0);
+    let mut clerk = None;
     loop {
         // Read before the news: what comes later rings again.
         let heard = hand.board.doorbell();
@@ -136,13 +139,39 @@ fn serve(mut hand: Hand) -> ! {
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();
+        if clerk.is_none() {
+            clerk = hire_clerk(&mut hand);
+        }
+        let halted = clerk.as_ref().is_some_and(|clerk| clerk.is_halted(&hand));
         let (sequence, sweeps) = (hand.board.sequence(), hand.board.sweeps());
-        if sequence != 0 && (sequence, sweeps) != (last_sequence, last_sweeps) {
+        if !halted && sequence != 0 && (sequence, sweeps) != (last_sequence, last_sweeps) {
             hand.board.copy_phase(&mut descriptor);
             (last_sequence, last_sweeps) = (descriptor.sequence, sweeps);
             take_turn(&mut hand, &descriptor);
         }
+        // One at a time: a phase does not wait for all tasks.
+        if clerk.as_mut().is_some_and(|clerk| clerk.run_one(&mut hand)) {
+            continue;
+        }
         hand.board.wait_doorbell(heard);
+    }
+}
+
+/// Attaches the table of tasks, once there is one.
+fn hire_clerk(hand: &mut Hand) -> Option<Clerk> {
+    let table = hand.board.tasks()?;
+    let Attach::Process { coordinator, .. } = hand.attach else { return None };
+    let clerk = hand.attach.get(&table, true).and_then(|base| {
+        // SAFETY: mapped writable with the reference's length, page-aligned; never retired while the pool has workers.
+        let table = unsafe { Table::attach(base, table.len as usize) };
+        Clerk::new(table.ok_or("it is not a table of tasks")?, hand.index, coordinator)
+    });
+    match clerk {
+        Ok(clerk) => Some(clerk),
+        Err(why) => {
+            eprintln!("swath worker {}: the table of tasks: {why}", process::getpid());
+            std::process::exit(EXIT_LOST);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::atomics::{
-    AtomicU32, Ordering, Wait, fence, now_ns, slices, spin_loop, wait_until, wake_all, yield_now,
+    AtomicU32, Ordering, Wait, fence, now_ns, slices, spin_loop, wait_until, wake, wake_all, yield_now,
 };
 use crate::limits::SLICE;
 
@@ -76,6 +76,36 @@ fn wake_marked(parked: &AtomicU32, seen: u32, futex: &AtomicU32) {
     let taken = seen.wrapping_add(1);
     if parked.compare_exchange(seen, taken, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
         wake_all(futex); // W4
+    }
+}
+
+/// As [`wake_parked`], but wakes one sleeper: for news that one of them can deal with. The others sleep on although their
+/// `ready()` is true, until somebody has news for them.
+///
+/// The mark stays for those who sleep on, and `parked` moves, so that who is not asleep yet does not fall asleep. (O1–O3)
+#[inline]
+pub fn wake_one_parked(parked: &AtomicU32) {
+    fence(Ordering::SeqCst); // W2
+    let seen = parked.load(Ordering::Relaxed);
+    if seen & ASLEEP != 0 {
+        wake_one_marked(parked, seen);
+    }
+}
+
+#[cold]
+fn wake_one_marked(parked: &AtomicU32, mut seen: u32) {
+    // O1: another waker may have moved it, for news of its own: ours is for another sleeper.
+    let moved = loop {
+        let moved = seen.wrapping_add(2);
+        match parked.compare_exchange(seen, moved, Ordering::SeqCst, Ordering::Relaxed) {
+            Ok(_) => break moved,
+            Err(now) if now & ASLEEP == 0 => return, // all were woken, after our change
+            Err(now) => seen = now,
+        }
+    };
+    // O2; O3: nobody slept, so the mark goes: it would cost every later waker a call.
+    if wake(parked, 1) == 0 {
+        wake_marked(parked, moved, parked);
     }
 }
 

@@ -6,20 +6,21 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::Zeroable;
 use swath_platform::spawn::SpawnSelf;
-use swath_platform::{file, life, process};
-use swath_segment::{Keep, Reactor, SESSION_VARIABLE, SegmentRef, Session};
+use swath_platform::{life, process};
+use swath_segment::{Keep, Reactor, SESSION_VARIABLE, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use super::ladder::Rung;
 use super::{Crew, Member};
 use crate::arena::At;
 use crate::cause::What;
+use crate::ledger::Owner;
 use crate::limits::HANDSHAKE;
 use crate::output::{Lines, Stream};
 use crate::relay::Tap;
 use crate::respawn::Decision;
+use crate::task::desk::memory_file;
 use crate::worker::Assignment;
 
 impl Crew {
@@ -35,10 +36,12 @@ impl Crew {
 
     fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
         let slots = self.session.slots();
-        let (arena, arena_ref) = new_arena().map_err(|e| format!("memory for its results: {e}"))?;
+        let (arena, arena_ref) =
+            memory_file("swath-arena").map_err(|e| format!("memory for its results: {e}"))?;
         let slot = slots.reserve().ok_or("all slots of the session are taken")?;
         self.board.cell(index).assign(arena_ref);
-        let (child, tap) = self.spawn(reactor, index, slot).inspect_err(|_| {
+        let spawned = self.enrol(index, slot).and_then(|()| self.spawn(reactor, index, slot));
+        let (child, tap) = spawned.inspect_err(|_| {
             slots.mark_dead(slot, DeathCause::UNKNOWN);
             slots.release(slot);
         })?;
@@ -70,6 +73,13 @@ impl Crew {
         slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
         self.expect_handshake(reactor, index, generation);
         Ok(())
+    }
+
+    /// Lets the desk know, if there is one, of a worker to be started.
+    fn enrol(&self, index: usize, slot: SlotId) -> Result<(), String> {
+        let owner = Owner { slot: slot.index, generation: slot.generation };
+        let enrolled = self.desk.get().map_or(Ok(()), |desk| desk.enrol(index, owner));
+        enrolled.map_err(|e| format!("memory for its results: {e}"))
     }
 
     fn spawn(
@@ -123,6 +133,16 @@ impl Crew {
         );
     }
 
+    /// Nobody is left who could run a task, and nobody will come.
+    fn tell_desk_if_broken(&self) {
+        let state = self.lock();
+        if let (Some(why), Some(desk)) = (&state.broken, self.desk.get())
+            && !state.members.iter().any(Member::is_present)
+        {
+            desk.no_workers(why);
+        }
+    }
+
     fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
         let decision = self.lock().respawn.failed_to_start();
         tracing::warn!("{why}");
@@ -149,17 +169,10 @@ impl Crew {
             }
             Decision::GiveUp => self.lock().broken = Some(why),
         }
+        self.tell_desk_if_broken();
         self.changed.notify_all();
         self.board.ring_bell();
     }
-}
-
-/// A file in memory, and the reference by which a worker finds it.
-fn new_arena() -> std::io::Result<(File, SegmentRef)> {
-    let file = File::from(file::memfd("swath-arena")?);
-    let stat = file::stat(&file)?;
-    let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
-    Ok((file, reference))
 }
 
 /// Ours, the session's id for what kernels start, and thread counts for libraries that would otherwise start one thread per

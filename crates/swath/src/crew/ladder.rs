@@ -81,8 +81,10 @@ impl Crew {
         if rung == Rung::Terminate {
             let mut state = self.lock();
             let cell = self.board.cell(index);
-            // The kernel listened: the chunk in hand is another one.
-            if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed) {
+            // It listened: what it has in hand is another chunk, or it has no task in hand any more.
+            if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed)
+                || self.desk.get().is_some_and(|desk| desk.resume(index))
+            {
                 let member = &mut state.members[index];
                 if member.slot.generation == generation {
                     member.fate = None;

@@ -1,0 +1,683 @@
+//! The desk: the coordinator's side of tasks. It alone writes lanes and takes cells back.
+//!
+//! Whoever is in the way does the work: a submitter fills the table, a waiter collects what it waits for, the service thread
+//! deals with deaths. Tasks that find no room in the table wait here; the steward brings them in, and is started for that.
+//!
+//! Locks, in this order: crew, books, ticket. No worker is signalled and no callback runs under the books.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytemuck::Zeroable;
+use swath_platform::file;
+use swath_segment::{Segment, SegmentRef};
+
+use super::cell::{State, Word};
+use super::extents::{Extent, Extents};
+use super::letter::Bytes;
+use super::outcome::{Outcome, TaskFailure, kind_of};
+use super::table::{Priority, Table};
+use super::ticket::{Call, Callback, Stage, Ticket, Wishes};
+use crate::board::Board;
+use crate::cause::{Cause, What};
+use crate::error::{ErrorKind, Result};
+use crate::ledger::Owner;
+use crate::limits::{POST_LANE, TASKS_IN_TABLE};
+use swath_sync::SLICE;
+
+/// A task in a cell.
+struct Seat {
+    ticket: Arc<Ticket>,
+    /// Of its arguments.
+    extent: Option<Extent>,
+    serial: u32,
+}
+
+/// A worker that may have tasks.
+struct Enrolled {
+    index: usize,
+    file: Arc<File>,
+}
+
+/// What the desk's lock protects.
+struct Books {
+    requests: Extents,
+    workers: HashMap<(u16, u16), Enrolled>,
+    seats: Vec<Option<Seat>>,
+    serials: Vec<u32>,
+    free: Vec<usize>,
+    /// Tasks without a cell, in the order in which they are to have one.
+    waiting: BTreeMap<(Priority, u64), Arc<Ticket>>,
+    /// Of tasks that are over: to be told so.
+    due: Vec<Callback>,
+    /// Callbacks of tasks that are not over.
+    watched: usize,
+    /// Cells from here on were never used.
+    top: usize,
+    /// Of all tasks so far.
+    shortest_timeout: Duration,
+    /// The pool is being ended: its workers do not die, they are sent away.
+    ending: bool,
+    /// The workers are gone.
+    over: bool,
+    submitted: u64,
+    unresolved: usize,
+    /// Why nothing is taken any more.
+    closed: Option<(ErrorKind, String)>,
+}
+
+/// What became of a worker's task, for the steps that follow without the lock.
+pub(crate) struct Kill {
+    pub(crate) worker: usize,
+    pub(crate) generation: u16,
+    /// It looks from time to time whether it is wanted.
+    pub(crate) listens: bool,
+}
+
+/// The desk of one pool.
+pub(crate) struct Desk {
+    pub(crate) table: Table,
+    segment: Segment,
+    board: Board,
+    books: Mutex<Books>,
+    /// Notified when the last task is over, and when there is something for the steward.
+    changed: Condvar,
+}
+
+impl Desk {
+    /// A desk for the pool of `board`.
+    pub(crate) fn new(board: Board) -> Result<Desk> {
+        let segment = Segment::options().unnamed("tasks").create(Table::bytes(board.workers()))?;
+        let (requests, reference) = memory_file("swath-requests")
+            .map_err(|e| ErrorKind::Memory.with(format!("memory for arguments: {e}")).caused_by(e))?;
+        // SAFETY: a new segment is zeroed, page-aligned and writable; it is kept beside the table.
+        let table = unsafe { Table::create(segment.as_ptr(), board.workers(), reference) };
+        let books = Books {
+            requests: Extents::new(Arc::new(requests)),
+            workers: HashMap::new(),
+            seats: (0..TASKS_IN_TABLE).map(|_| None).collect(),
+            serials: vec![0; TASKS_IN_TABLE],
+            free: (0..TASKS_IN_TABLE).rev().collect(),
+            waiting: BTreeMap::new(),
+            due: Vec::new(),
+            watched: 0,
+            top: 0,
+            shortest_timeout: Duration::MAX,
+            ending: false,
+            over: false,
+            submitted: 0,
+            unresolved: 0,
+            closed: None,
+        };
+        Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
+    }
+
+    /// The table's segment.
+    pub(crate) fn reference(&self) -> SegmentRef {
+        self.segment.reference()
+    }
+
+    /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- workers -----------------------------------------------------------------------------------------------------
+
+    /// A worker that is about to be started, or that is about to be told of the table.
+    pub(crate) fn enrol(&self, index: usize, owner: Owner) -> io::Result<()> {
+        let (file, reference) = memory_file("swath-results")?;
+        self.table.post(index).assign(reference);
+        let enrolled = Enrolled { index, file: Arc::new(file) };
+        self.lock().workers.insert((owner.slot, owner.generation), enrolled);
+        Ok(())
+    }
+
+    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`.
+    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) {
+        let mut books = self.lock();
+        for (index, cell) in self.table.cells().iter().enumerate() {
+            let word = cell.word();
+            match word.state() {
+                Some(State::Running) if word.owner() == owner => self.died(&mut books, index, word, cause),
+                Some(State::Done | State::Failed) if word.owner() == owner => self.collect(&mut books, index),
+                _ => {}
+            }
+        }
+        books.workers.remove(&(owner.slot, owner.generation));
+        drop(books);
+        // It may have died between an answer and the wake.
+        self.table.cells().iter().for_each(|cell| cell.wake());
+        self.table.ring_completion();
+    }
+
+    /// The worker that ran the task in cell `index` is dead.
+    fn died(&self, books: &mut Books, index: usize, word: Word, cause: &Cause) {
+        let Some(seat) = &books.seats[index] else { return };
+        let ticket = seat.ticket.clone();
+        let (again, breaks) = {
+            let mut life = ticket.lock();
+            life.causes.push(cause.clone());
+            let wanted = !life.cancelled && matches!(life.stage, Stage::Seated { .. });
+            let died = kind_of(&cause.what) == ErrorKind::Died;
+            (
+                wanted && books.closed.is_none() && life.causes.len() <= ticket.wishes.retries as usize,
+                wanted && died && ticket.wishes.breaks,
+            )
+        };
+        if breaks {
+            self.break_all(books, &format!("task {} took its worker with it: {}", ticket.id, cause.what));
+        } else if again {
+            self.again(books, index, word);
+            return;
+        }
+        let cell = &self.table.cells()[index];
+        cell.step(word, Word::new(word.serial(), State::Free, None));
+        match books.ending {
+            true => {
+                self.give_up(books, index, ErrorKind::Cancelled, "was cancelled: its pool has ended".into())
+            }
+            false => self.give_up(books, index, kind_of(&cause.what), String::new()),
+        }
+    }
+
+    /// Another attempt at the task in cell `index`, which is in nobody's hands.
+    fn again(&self, books: &mut Books, index: usize, word: Word) {
+        let Some(seat) = &books.seats[index] else { return };
+        let cell = &self.table.cells()[index];
+        cell.attempt.fetch_add(1, Ordering::Relaxed);
+        cell.publish(word.serial());
+        let (serial, wishes) = (seat.serial, seat.ticket.wishes.clone());
+        // A lane has room for all cells; only entries that nobody has passed yet may be in the way.
+        if !self.line_up(serial, index, &wishes) && !self.table.lane(wishes.priority).put(serial, index) {
+            cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
+            self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+        }
+    }
+
+    fn line_up(&self, serial: u32, cell: usize, wishes: &Wishes) -> bool {
+        let put = match wishes.worker {
+            Some(worker) => self.table.post(worker).lane().put(serial, cell),
+            None => self.table.lane(wishes.priority).put(serial, cell),
+        };
+        if put {
+            match wishes.worker {
+                Some(_) => self.board.ring_doorbell(),
+                None => self.board.ring_one(),
+            }
+        }
+        put
+    }
+
+    // ---- submitting --------------------------------------------------------------------------------------------------
+
+    /// Step 1: a new task.
+    pub(crate) fn submit(&self, wishes: Wishes, call: Call) -> Result<Arc<Ticket>> {
+        let mut books = self.lock();
+        if let Some((kind, why)) = &books.closed {
+            return Err(kind.with(why.clone()));
+        }
+        books.submitted += 1;
+        books.unresolved += 1;
+        books.shortest_timeout = books.shortest_timeout.min(wishes.timeout.unwrap_or(Duration::MAX));
+        let ticket = Arc::new(Ticket::new(books.submitted, wishes, call));
+        let place = (ticket.wishes.priority, ticket.id);
+        books.waiting.insert(place, ticket.clone());
+        self.fill(&mut books);
+        Ok(ticket)
+    }
+
+    /// Gives free cells to those who wait. What has ended makes room first, when there is none.
+    fn fill(&self, books: &mut Books) {
+        let mut passed_over = Vec::new();
+        while let Some((place, ticket)) = books.waiting.pop_first() {
+            if books.free.is_empty() {
+                self.collect_all(books);
+            }
+            // Those for a worker that has enough of them do not stand in the way of others.
+            let seated = books.free.pop().map(|cell| (cell, self.seat(books, cell, &ticket)));
+            match seated {
+                Some((_, true)) => continue,
+                Some((cell, false)) => books.free.push(cell),
+                None => {}
+            }
+            passed_over.push((place, ticket));
+            if seated.is_none() || passed_over.len() > POST_LANE {
+                break;
+            }
+        }
+        books.waiting.extend(passed_over);
+        if !books.waiting.is_empty() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Puts `ticket` into a free cell and into its lane; false when that has no room.
+    fn seat(&self, books: &mut Books, index: usize, ticket: &Arc<Ticket>) -> bool {
+        let mut life = ticket.lock();
+        let Stage::Waiting(call) = &life.stage else { return true };
+        let cell = &self.table.cells()[index];
+        let extent = match cell.request.write(&call.args, &mut books.requests) {
+            Ok(extent) => extent,
+            Err(error) => {
+                drop(life);
+                let why = format!("could not be given its arguments: {error}");
+                self.resolve(books, ticket, Err((ErrorKind::Memory, why)));
+                books.free.push(index);
+                return true;
+            }
+        };
+        cell.driver.store(call.driver, Ordering::Relaxed);
+        cell.kernel.store(call.kernel, Ordering::Relaxed);
+        cell.attempt.store(0, Ordering::Relaxed);
+        cell.task.store(ticket.id, Ordering::Relaxed);
+        let serial = books.serials[index].wrapping_add(1);
+        books.serials[index] = serial;
+        books.top = books.top.max(index + 1);
+        books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, serial });
+        cell.publish(serial);
+        if self.line_up(serial, index, &ticket.wishes) {
+            ticket.enter(&mut life, Stage::Seated { cell: index, serial });
+            return true;
+        }
+        cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
+        if let Some(extent) = books.seats[index].take().and_then(|seat| seat.extent) {
+            books.requests.free(extent);
+        }
+        false
+    }
+
+    // ---- collecting --------------------------------------------------------------------------------------------------
+
+    /// Step 5 for all cells that have an answer.
+    fn collect_all(&self, books: &mut Books) {
+        for (index, cell) in self.table.cells()[..books.top].iter().enumerate() {
+            if cell.word().is_finished() {
+                self.collect(books, index);
+            }
+        }
+    }
+
+    /// Step 5: copies the answer in cell `index` and sets the cell free.
+    fn collect(&self, books: &mut Books, index: usize) {
+        let cell = &self.table.cells()[index];
+        let word = cell.word();
+        let Some(seat) = books.seats[index].as_ref().filter(|s| s.serial == word.serial()) else { return };
+        let ticket = seat.ticket.clone();
+        let owner = word.owner();
+        let file = books.workers.get(&(owner.slot, owner.generation)).map(|worker| worker.file.clone());
+        let response =
+            cell.response.read(|| file.ok_or_else(|| io::Error::other("its worker's file is gone")));
+        let outcome = match (word.state(), response) {
+            (_, Err(error)) => Err((ErrorKind::Codec, format!("has lost its result: {error}"))),
+            (Some(State::Done), Ok(value)) => Ok(value),
+            (_, Ok(record)) => {
+                let cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| Cause {
+                    worker: books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index),
+                    pid: 0,
+                    what: What::Setup { message: "the worker had no memory left to say why".into() },
+                });
+                if self.failed(books, index, word, &ticket, &cause) {
+                    return;
+                }
+                Err((kind_of(&cause.what), String::new()))
+            }
+        };
+        cell.step(word, Word::new(word.serial(), State::Free, None));
+        self.vacate(books, index);
+        self.resolve(books, &ticket, outcome);
+    }
+
+    /// A worker reports that a task failed; true when there is another attempt.
+    fn failed(&self, books: &mut Books, index: usize, word: Word, ticket: &Ticket, cause: &Cause) -> bool {
+        let mut life = ticket.lock();
+        life.causes.push(cause.clone());
+        let again = books.closed.is_none()
+            && !life.cancelled
+            && life.causes.len() <= ticket.wishes.retries as usize
+            && ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what));
+        drop(life);
+        if again {
+            self.again(books, index, word);
+        }
+        again
+    }
+
+    fn vacate(&self, books: &mut Books, index: usize) {
+        if let Some(seat) = books.seats[index].take() {
+            books.free.push(index);
+            seat.extent.into_iter().for_each(|extent| books.requests.free(extent));
+        }
+    }
+
+    /// The task in the freed cell `index` is over without a value.
+    fn give_up(&self, books: &mut Books, index: usize, kind: ErrorKind, why: String) {
+        let Some(ticket) = books.seats[index].as_ref().map(|seat| seat.ticket.clone()) else { return };
+        self.vacate(books, index);
+        self.resolve(books, &ticket, Err((kind, why)));
+        self.table.cells()[index].wake();
+    }
+
+    /// The end of a task, once.
+    fn resolve(&self, books: &mut Books, ticket: &Ticket, end: Result<Bytes, (ErrorKind, String)>) {
+        let mut life = ticket.lock();
+        if matches!(life.stage, Stage::Resolved(_)) {
+            return;
+        }
+        let failure = |kind, why, causes| {
+            let (task, name) = (ticket.id, ticket.wishes.name.clone());
+            Outcome::Failure(TaskFailure { kind, task, name, causes, why })
+        };
+        let outcome = match end {
+            _ if life.cancelled => failure(ErrorKind::Cancelled, "was cancelled".into(), Vec::new()),
+            Ok(value) => Outcome::Value(value),
+            Err((kind, why)) => failure(kind, why, life.causes.clone()),
+        };
+        ticket.enter(&mut life, Stage::Resolved(Arc::new(outcome)));
+        books.watched -= life.callbacks.len();
+        books.due.append(&mut life.callbacks);
+        books.unresolved -= 1;
+        drop(life);
+        if !books.due.is_empty() {
+            self.changed.notify_all();
+        }
+        self.table.ring_completion();
+    }
+
+    /// Ends every task that is not over. Those in a worker's hands are over for their callers; their cells stay taken until the
+    /// worker has answered or is dead.
+    fn end_all(&self, books: &mut Books, kind: ErrorKind, why: &str) {
+        for (_, ticket) in std::mem::take(&mut books.waiting) {
+            self.resolve(books, &ticket, Err((kind, why.to_owned())));
+        }
+        self.collect_all(books);
+        for (index, cell) in self.table.cells().iter().enumerate() {
+            let Some(ticket) = books.seats[index].as_ref().map(|seat| seat.ticket.clone()) else { continue };
+            let word = cell.word();
+            let free = Word::new(word.serial(), State::Free, None);
+            if word.state() == Some(State::Queued) && cell.step(word, free) {
+                self.vacate(books, index);
+            }
+            self.resolve(books, &ticket, Err((kind, why.to_owned())));
+            cell.wake();
+        }
+        self.table.ring_completion();
+    }
+
+    fn break_all(&self, books: &mut Books, why: &str) {
+        books.closed = Some((ErrorKind::Broken, format!("the pool is broken: {why}")));
+        self.end_all(books, ErrorKind::Broken, &format!("went down with its pool: {why}"));
+    }
+
+    /// The pool has no workers any more, for the reason `why`.
+    pub(crate) fn no_workers(&self, why: &str) {
+        let mut books = self.lock();
+        books.closed = Some((ErrorKind::NoWorkers, format!("the pool has no workers any more: {why}")));
+        self.end_all(&mut books, ErrorKind::NoWorkers, &format!("found no worker: {why}"));
+    }
+
+    // ---- waiting -----------------------------------------------------------------------------------------------------
+
+    /// Waits until the task is over; false when `deadline` has passed first.
+    pub(crate) fn wait(&self, ticket: &Ticket, deadline: Option<Instant>) -> bool {
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let life = ticket.lock();
+            match &life.stage {
+                Stage::Resolved(_) => return true,
+                _ if left.is_some_and(|left| left.is_zero()) => return false,
+                Stage::Waiting(_) => drop(ticket.wait(life, left.unwrap_or(SLICE).min(SLICE))),
+                Stage::Seated { cell, serial } => {
+                    let (cell, serial) = (*cell, *serial);
+                    drop(life);
+                    if self.table.cells()[cell].wait(serial, left) {
+                        self.collect_one(cell, serial);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A look at the task: collects it if there is an answer.
+    pub(crate) fn look(&self, ticket: &Ticket) {
+        let seat = match ticket.lock().stage {
+            Stage::Seated { cell, serial } => (cell, serial),
+            _ => return,
+        };
+        self.collect_one(seat.0, seat.1);
+    }
+
+    fn collect_one(&self, cell: usize, serial: u32) {
+        let mut books = self.lock();
+        let word = self.table.cells()[cell].word();
+        if word.serial() == serial && word.is_finished() {
+            self.collect(&mut books, cell);
+            self.fill(&mut books);
+        }
+    }
+
+    /// Whether a worker has the task in hand.
+    pub(crate) fn is_running(&self, ticket: &Ticket) -> bool {
+        match ticket.lock().stage {
+            Stage::Seated { cell, serial } => {
+                let word = self.table.cells()[cell].word();
+                word.serial() == serial && word.state() == Some(State::Running)
+            }
+            _ => false,
+        }
+    }
+
+    // ---- the steward's part ------------------------------------------------------------------------------------------
+
+    /// Has `callback` called when the task is over; gives it back when that is so and no steward will be there any more.
+    pub(crate) fn tell(&self, ticket: &Ticket, callback: Callback) -> Option<Callback> {
+        let mut books = self.lock();
+        let mut life = ticket.lock();
+        match life.stage {
+            Stage::Resolved(_) if books.over => return Some(callback),
+            Stage::Resolved(_) => books.due.push(callback),
+            _ => {
+                life.callbacks.push(callback);
+                books.watched += 1;
+            }
+        }
+        self.changed.notify_all();
+        None
+    }
+
+    /// Brings tasks in and takes what is due.
+    pub(crate) fn tend(&self) -> Tending {
+        let mut books = self.lock();
+        self.collect_all(&mut books);
+        self.fill(&mut books);
+        Tending {
+            due: std::mem::take(&mut books.due),
+            waiting: !books.waiting.is_empty(),
+            watched: books.watched > 0,
+            over: books.over,
+        }
+    }
+
+    /// Waits until there may be something to tend.
+    pub(crate) fn wait_for_work(&self) {
+        let books = self.lock();
+        if books.due.is_empty() && books.waiting.is_empty() && books.watched == 0 && !books.over {
+            drop(self.changed.wait(books).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// The shortest time-out of all tasks so far.
+    pub(crate) fn shortest_timeout(&self) -> Duration {
+        self.lock().shortest_timeout
+    }
+
+    // ---- cancelling --------------------------------------------------------------------------------------------------
+
+    /// Step 7: nobody wants the task any more. Whether that was in time; whom to kill for it.
+    pub(crate) fn cancel(&self, ticket: &Arc<Ticket>) -> (bool, Option<Kill>) {
+        let mut books = self.lock();
+        let mut life = ticket.lock();
+        if let Stage::Seated { cell, serial } = life.stage {
+            let word = self.table.cells()[cell].word();
+            if word.serial() == serial && word.is_finished() {
+                drop(life);
+                self.collect(&mut books, cell);
+                self.fill(&mut books);
+                life = ticket.lock();
+            }
+        }
+        match life.stage {
+            Stage::Resolved(_) => (false, None),
+            Stage::Waiting(_) => {
+                life.cancelled = true;
+                drop(life);
+                books.waiting.remove(&(ticket.wishes.priority, ticket.id));
+                self.resolve(&mut books, ticket, Err((ErrorKind::Cancelled, String::new())));
+                (true, None)
+            }
+            Stage::Seated { cell, serial } => {
+                life.cancelled = true;
+                drop(life);
+                let queued = Word::new(serial, State::Queued, None);
+                if self.table.cells()[cell].step(queued, Word::new(serial, State::Free, None)) {
+                    self.give_up(&mut books, cell, ErrorKind::Cancelled, String::new());
+                    self.fill(&mut books);
+                    return (true, None);
+                }
+                (true, self.halt(&books, cell, serial))
+            }
+        }
+    }
+
+    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more.
+    fn halt(&self, books: &Books, cell: usize, serial: u32) -> Option<Kill> {
+        let cell = &self.table.cells()[cell];
+        let word = cell.word();
+        if word.serial() != serial || word.state() != Some(State::Running) {
+            return None;
+        }
+        let owner = word.owner();
+        let worker = books.workers.get(&(owner.slot, owner.generation))?.index;
+        let claim = self.board.cell(worker).claims.load(Ordering::SeqCst);
+        let post = self.table.post(worker);
+        post.halt.store(claim, Ordering::SeqCst);
+        // Still the same: it sees the halt before it takes another one.
+        (cell.word() == word).then(|| Kill {
+            worker,
+            generation: owner.generation,
+            listens: post.listens.load(Ordering::Relaxed) == claim,
+        })
+    }
+
+    /// A worker that was halted has ended its task by itself: it may go on.
+    pub(crate) fn resume(&self, worker: usize) -> bool {
+        let post = self.table.post(worker);
+        let idle = post.current().is_none_or(|(cell, serial)| self.table.cells()[cell].is_over(serial));
+        if idle && post.halt.load(Ordering::SeqCst) != 0 {
+            post.halt.store(0, Ordering::SeqCst);
+            self.board.ring_doorbell();
+            return true;
+        }
+        false
+    }
+
+    /// The task that worker `index` has in hand and how long it may take, for the watch.
+    pub(crate) fn in_hand(&self, index: usize) -> Option<(u32, Duration)> {
+        let (cell, serial) = self.table.post(index).current()?;
+        let books = self.lock();
+        let seat = books.seats[cell].as_ref().filter(|seat| seat.serial == serial)?;
+        Some((serial, seat.ticket.wishes.timeout?))
+    }
+
+    /// Step 7 for a task that has had its time.
+    pub(crate) fn overdue(&self, index: usize) -> Option<Kill> {
+        let (cell, serial) = self.table.post(index).current()?;
+        self.halt(&self.lock(), cell, serial)
+    }
+
+    // ---- the end -----------------------------------------------------------------------------------------------------
+
+    /// No more tasks. Those that wait are cancelled if `cancel_pending`.
+    pub(crate) fn close(&self, cancel_pending: bool) {
+        let mut books = self.lock();
+        books.closed.get_or_insert((ErrorKind::Closed, "the pool is closed: it takes no more tasks".into()));
+        if !cancel_pending {
+            return;
+        }
+        for (_, ticket) in std::mem::take(&mut books.waiting) {
+            self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, "was cancelled".into())));
+        }
+        for index in 0..TASKS_IN_TABLE {
+            let cell = &self.table.cells()[index];
+            let word = cell.word();
+            let free = Word::new(word.serial(), State::Free, None);
+            if word.state() == Some(State::Queued) && cell.step(word, free) {
+                self.give_up(&mut books, index, ErrorKind::Cancelled, "was cancelled".into());
+            }
+        }
+    }
+
+    /// The pool is being ended: what no worker has is cancelled now, what one has when it is gone.
+    pub(crate) fn end(&self) {
+        self.lock().ending = true;
+        self.close(true);
+    }
+
+    /// Takes tasks again, if there is somebody to run them.
+    pub(crate) fn reopen(&self) {
+        self.lock().closed.take_if(|(kind, _)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed));
+    }
+
+    /// The workers are gone, or going: whatever is not over is over now.
+    pub(crate) fn abandon(&self) {
+        let mut books = self.lock();
+        books.closed.get_or_insert((ErrorKind::Closed, "the pool is closed: it takes no more tasks".into()));
+        self.end_all(&mut books, ErrorKind::Cancelled, "was cancelled: its pool has ended");
+        books.over = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until every task is over; false when `deadline` has passed first.
+    pub(crate) fn wait_all(&self, deadline: Option<Instant>) -> bool {
+        loop {
+            let seen = self.table.completions();
+            let mut books = self.lock();
+            self.collect_all(&mut books);
+            self.fill(&mut books);
+            if books.unresolved == 0 {
+                return true;
+            }
+            drop(books);
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            self.table.wait_completion(seen, left);
+        }
+    }
+}
+
+/// What [`Desk::tend`] found.
+pub(crate) struct Tending {
+    /// To be called now.
+    pub(crate) due: Vec<Callback>,
+    /// Tasks have no cell yet.
+    pub(crate) waiting: bool,
+    /// Somebody is to be told of tasks that are not over.
+    pub(crate) watched: bool,
+    /// The workers are gone.
+    pub(crate) over: bool,
+}
+
+/// A file in memory, and the reference by which a worker finds it.
+pub(crate) fn memory_file(label: &str) -> io::Result<(File, SegmentRef)> {
+    let file = File::from(file::memfd(label)?);
+    let stat = file::stat(&file)?;
+    let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
+    Ok((file, reference))
+}

@@ -1,0 +1,91 @@
+//! A ticket: what the coordinator knows of one task, shared by its handle and the desk.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::outcome::Outcome;
+use super::table::Priority;
+use crate::cause::{Cause, What};
+
+/// What was asked for with a task.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) name: String,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: u32,
+    pub(crate) retry_if: Option<fn(&What) -> bool>,
+    pub(crate) priority: Priority,
+    pub(crate) worker: Option<usize>,
+    /// Its worker's death is the end of the pool.
+    pub(crate) breaks: bool,
+}
+
+/// The call itself.
+pub(crate) struct Call {
+    pub(crate) driver: u64,
+    pub(crate) kernel: u64,
+    pub(crate) args: Vec<u8>,
+}
+
+/// Where a task is.
+pub(crate) enum Stage {
+    /// Not in the table yet.
+    Waiting(Call),
+    /// In this cell, under this serial.
+    Seated { cell: usize, serial: u32 },
+    /// Over.
+    Resolved(Arc<Outcome>),
+}
+
+/// Told once, when the task is over.
+pub(crate) type Callback = Box<dyn FnOnce() + Send>;
+
+/// What may change.
+pub(crate) struct Life {
+    pub(crate) stage: Stage,
+    pub(crate) causes: Vec<Cause>,
+    /// Whatever comes of it now, it was cancelled.
+    pub(crate) cancelled: bool,
+    pub(crate) callbacks: Vec<Callback>,
+}
+
+/// One task.
+pub(crate) struct Ticket {
+    /// Its number in its pool, from 1.
+    pub(crate) id: u64,
+    pub(crate) wishes: Wishes,
+    life: Mutex<Life>,
+    changed: Condvar,
+}
+
+impl Ticket {
+    pub(crate) fn new(id: u64, wishes: Wishes, call: Call) -> Ticket {
+        let stage = Stage::Waiting(call);
+        let life = Life { stage, causes: Vec::new(), cancelled: false, callbacks: Vec::new() };
+        Ticket { id, wishes, life: Mutex::new(life), changed: Condvar::new() }
+    }
+
+    /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves on; who waits looks again.
+    pub(crate) fn enter(&self, life: &mut Life, stage: Stage) {
+        life.stage = stage;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next move, at most about `patience`.
+    pub(crate) fn wait<'l>(&self, life: MutexGuard<'l, Life>, patience: Duration) -> MutexGuard<'l, Life> {
+        self.changed.wait_timeout(life, patience).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn outcome(&self) -> Option<Arc<Outcome>> {
+        match &self.lock().stage {
+            Stage::Resolved(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,686 @@
+//! Tasks: what is submitted is run once, whatever dies; and everybody who waits is told how it ended.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use swath::prelude::*;
+use swath::{Task, What};
+use swath_platform::{process, signal};
+
+swath::worker_entry!();
+
+/// Nothing here takes so long; what does, hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn pool(workers: usize) -> Pool {
+    Pool::builder().workers(workers).build().expect("a pool")
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn finish<R: serde::de::DeserializeOwned>(task: &Task<R>) -> Result<R> {
+    task.result_timeout(PATIENCE).transpose().expect("a task that hangs")
+}
+
+fn kill(pid: u32, number: i32) {
+    let pidfd = process::pidfd_open(pid).expect("a worker");
+    process::pidfd_signal(&pidfd, number).expect("signalled");
+}
+
+// ---- functions of tasks ----------------------------------------------------------------------------------------------
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+fn pid(_: ()) -> u32 {
+    process::getpid()
+}
+
+/// Runs until it is killed; where, it says in a file.
+fn for_ever(path: String) -> u64 {
+    announce(&path);
+    loop {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Writes the process id to `path`, which then appears whole.
+fn announce(path: &str) {
+    let half = format!("{path}.half");
+    std::fs::write(&half, process::getpid().to_string()).expect("a place");
+    std::fs::rename(&half, path).expect("the same directory");
+}
+
+/// Waits until a task has announced itself, and takes the announcement away.
+fn announced(path: &str) -> u32 {
+    let mut found = None;
+    eventually("a task that announces itself", || {
+        found = std::fs::read_to_string(path).ok().and_then(|text| text.parse().ok());
+        found.is_some()
+    });
+    std::fs::remove_file(path).expect("it was there");
+    found.expect("seen above")
+}
+
+fn place(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().expect("UTF-8").to_owned()
+}
+
+/// Dies by `how`.
+fn die(how: String) -> u64 {
+    match how.as_str() {
+        "exit 0" => std::process::exit(0),
+        "exit 99" => std::process::exit(99),
+        "abort" => std::process::abort(),
+        "segv" => signal_self(libc::SIGSEGV),
+        "kill" => signal_self(signal::KILL),
+        "term" => signal_self(signal::TERM),
+        _ => 7,
+    }
+}
+
+fn signal_self(number: i32) -> u64 {
+    kill(process::getpid(), number);
+    loop {
+        std::thread::park();
+    }
+}
+
+// ---- the plain case --------------------------------------------------------------------------------------------------
+
+#[test]
+fn results_come_back_in_any_order_and_more_than_once() {
+    for workers in [0, 1, 3] {
+        let pool = pool(workers);
+        let tasks: Vec<Task<u64>> = (0..200).map(|n| pool.submit(square, n).expect("taken")).collect();
+        for (n, task) in tasks.iter().enumerate().rev() {
+            assert_eq!(finish(task).expect("a value"), (n * n) as u64);
+            assert_eq!(finish(task).expect("again"), (n * n) as u64);
+            assert!(task.done() && task.successful() && !task.running() && !task.cancelled());
+        }
+        assert_eq!(pool.apply(|s: String| s.len(), "four".to_owned()).expect("a value"), 4);
+    }
+}
+
+#[test]
+fn more_tasks_than_the_table_holds() {
+    let pool = pool(2);
+    let count = swath::limits::TASKS_IN_TABLE as u64 * 3;
+    let tasks: Vec<Task<u64>> = (0..count).map(|n| pool.submit(square, n).expect("taken")).collect();
+    for (n, task) in (0..count).zip(&tasks) {
+        assert_eq!(finish(task).expect("a value"), n * n);
+    }
+    // And when nobody waits for the first ones.
+    let tasks: Vec<Task<u64>> = (0..count).map(|n| pool.submit(square, n).expect("taken")).collect();
+    assert_eq!(finish(tasks.last().expect("many")).expect("a value"), (count - 1) * (count - 1));
+    pool.join();
+    assert!(tasks.iter().all(Task::successful));
+}
+
+#[test]
+fn c25_large_arguments_and_results_and_their_release() {
+    let pool = pool(2);
+    let reverse = |mut bytes: Vec<u8>| {
+        bytes.reverse();
+        bytes
+    };
+    let text = "0123456789".repeat(11 << 20);
+    let echo = |text: String| text + "!";
+    let back = finish(&pool.submit(echo, text.clone()).expect("taken")).expect("a value");
+    assert!(back.strip_suffix('!') == Some(text.as_str()), "110 MiB");
+    drop((text, back));
+    for len in [0usize, 80, 96, 97, 4096, 1 << 20] {
+        let bytes: Vec<u8> = (0..len).map(|i| ((i * 31) >> 3) as u8).collect();
+        let mut back = finish(&pool.submit(reverse, bytes.clone()).expect("taken")).expect("a value");
+        back.reverse();
+        assert!(back == bytes, "{len} bytes");
+    }
+    let held = || {
+        let files = std::fs::read_dir("/proc/self/fd").expect("our own").count();
+        let blocks = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let name = std::fs::read_link(&path).ok()?;
+            name.to_str()?
+                .starts_with("/memfd:swath-re")
+                .then(|| std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).expect("open")))
+        };
+        let blocks: u64 = std::fs::read_dir("/proc/self/fd").expect("our own").filter_map(blocks).sum();
+        (files, blocks)
+    };
+    // What a worker had to free, it frees with its next result.
+    let settle = || (0..20).for_each(|n| drop(finish(&pool.submit(square, n).expect("taken"))));
+    settle();
+    let (files, blocks) = held();
+    for _ in 0..100 {
+        let task = pool.submit(reverse, vec![5; 1 << 20]).expect("taken");
+        assert_eq!(finish(&task).expect("a value").len(), 1 << 20);
+    }
+    settle();
+    let (files_after, blocks_after) = held();
+    assert!(
+        files_after <= files && blocks_after <= blocks + 4096,
+        "{files} {blocks} {files_after} {blocks_after}"
+    );
+}
+
+// ---- deaths ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn c01_a_kill_is_one_tasks_problem() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let (a, b) = (place(&dir, "a"), place(&dir, "b"));
+    let doomed = pool.submit_with(for_ever, a.clone()).name("doomed").submit().expect("taken");
+    let second = pool
+        .submit(
+            |path: String| {
+                announce(&path);
+                while std::path::Path::new(&path).exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                11u64
+            },
+            b.clone(),
+        )
+        .expect("taken");
+    let queued: Vec<Task<u64>> = (0..10).map(|n| pool.submit(square, n).expect("taken")).collect();
+    let victim = announced(&a);
+    kill(victim, signal::KILL);
+    let error = finish(&doomed).expect_err("killed");
+    assert_eq!(error.kind(), ErrorKind::Died);
+    let [cause] = error.causes() else { panic!("one attempt: {error}") };
+    assert_eq!((cause.pid, &cause.what), (victim, &What::Killed { signal: 9, likely_out_of_memory: false }));
+    let text = error.to_string();
+    assert!(
+        text.contains("task 1 (`doomed`)") && text.contains("SIGKILL") && text.contains(&victim.to_string()),
+        "{text}"
+    );
+    announced(&b);
+    assert_eq!(finish(&second).expect("unharmed"), 11);
+    for (n, task) in queued.iter().enumerate() {
+        assert_eq!(finish(task).expect("unharmed"), (n * n) as u64);
+    }
+    eventually("two workers again", || pool.pids().len() == 2 && !pool.pids().contains(&victim));
+}
+
+#[test]
+fn c02_retries_and_poison() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let once = place(&dir, "once");
+    let die_once = |path: String| {
+        if !std::path::Path::new(&path).exists() {
+            std::fs::write(&path, "").expect("a place");
+            std::process::abort();
+        }
+        swath::current_task().expect("a task").attempt()
+    };
+    let healthy: Vec<Task<u64>> = (0..100).map(|n| pool.submit(square, n).expect("taken")).collect();
+    let again = pool.submit_with(die_once, once).retries(3).submit().expect("taken");
+    let poison = pool.submit_with(die, "abort".to_owned()).retries(3).submit().expect("taken");
+    assert_eq!(finish(&again).expect("a value"), 1, "the second attempt");
+    let error = finish(&poison).expect_err("poison");
+    assert_eq!((error.kind(), error.causes().len()), (ErrorKind::Died, 4));
+    let aborted = What::Killed { signal: libc::SIGABRT, likely_out_of_memory: false };
+    assert!(error.causes().iter().all(|cause| cause.what == aborted), "{error}");
+    for (n, task) in healthy.iter().enumerate() {
+        assert_eq!(finish(task).expect("unharmed"), (n * n) as u64);
+    }
+}
+
+#[test]
+fn c03_strict_break_mode() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let at = place(&dir, "a");
+    let doomed = pool.submit_with(for_ever, at.clone()).break_pool_on_death().submit().expect("taken");
+    let pending: Vec<Task<u64>> =
+        (0..10).map(|n| pool.submit(for_ever, place(&dir, &n.to_string())).expect("taken")).collect();
+    kill(announced(&at), signal::KILL);
+    assert_eq!(finish(&doomed).expect_err("killed").kind(), ErrorKind::Broken);
+    for task in &pending {
+        let error = finish(task).expect_err("broken");
+        assert!(error.kind() == ErrorKind::Broken && error.to_string().contains("SIGKILL"), "{error}");
+    }
+    assert_eq!(pool.submit(square, 1).expect_err("broken").kind(), ErrorKind::Broken);
+    pool.reset();
+    assert_eq!(finish(&pool.submit(square, 3).expect("taken again")).expect("a value"), 9);
+}
+
+#[test]
+fn c04_the_cause_of_a_death_is_exact() {
+    let pool = pool(1);
+    let killed = |signal| What::Killed { signal, likely_out_of_memory: false };
+    let cases = [
+        ("exit 0", What::Exited { code: 0 }),
+        ("exit 99", What::Exited { code: 99 }),
+        ("abort", killed(libc::SIGABRT)),
+        ("segv", killed(libc::SIGSEGV)),
+        ("kill", killed(signal::KILL)),
+        ("term", killed(signal::TERM)),
+    ];
+    for (how, what) in cases {
+        let error = finish(&pool.submit(die, how.to_owned()).expect("taken")).expect_err(how);
+        assert_eq!((error.kind(), &error.causes()[0].what), (ErrorKind::Died, &what), "{how}");
+    }
+    assert_eq!(finish(&pool.submit(die, "not at all".into()).expect("taken")).expect("a value"), 7);
+}
+
+#[test]
+fn c06_a_crash_on_receipt_of_large_arguments() {
+    let pool = pool(2);
+    let tasks: Vec<Task<u64>> = (0..10)
+        .map(|_| {
+            let crash = |_: Vec<u8>| signal_self(libc::SIGSEGV);
+            pool.submit(crash, vec![1u8; 2 << 20]).expect("taken")
+        })
+        .collect();
+    for task in &tasks {
+        assert_eq!(finish(task).expect_err("crashed").kind(), ErrorKind::Died);
+    }
+}
+
+#[test]
+fn every_task_is_told_whatever_is_killed() {
+    let pool = pool(3);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let killed = scope.spawn(|| {
+            let mut count = 0;
+            while !over.load(Ordering::Relaxed) {
+                let opened =
+                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
+                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
+                    count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            count
+        });
+        let slow_square = |n: u64| {
+            let end = Instant::now() + Duration::from_micros(200);
+            while Instant::now() < end {}
+            (n * n, vec![n as u8; (n % 300) as usize])
+        };
+        let tasks: Vec<_> = (0..3000)
+            .map(|n| pool.submit_with(slow_square, n).retries(1000).submit().expect("taken"))
+            .collect();
+        for (n, task) in (0..3000u64).zip(&tasks) {
+            let (square, bytes) = finish(task).expect("a value");
+            assert_eq!((square, bytes), (n * n, vec![n as u8; (n % 300) as usize]));
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(killed.join().expect("no panic") > 20, "it must have killed");
+    });
+}
+
+// ---- time-outs and cancelling ----------------------------------------------------------------------------------------
+
+#[test]
+fn c11_a_time_out_kills_and_a_waiter_that_gives_up_does_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let limit = Duration::from_millis(100);
+    let before = finish(&pool.submit(pid, ()).expect("taken")).expect("a pid");
+    let at = place(&dir, "a");
+    let late = pool.submit_with(for_ever, at.clone()).timeout(limit).submit().expect("taken");
+    let after = pool.submit(pid, ()).expect("taken");
+    let error = finish(&late).expect_err("too long");
+    assert_eq!((error.kind(), &error.causes()[0].what), (ErrorKind::TimedOut, &What::TimedOut { limit }));
+    assert_eq!(announced(&at), before);
+    assert_ne!(finish(&after).expect("a pid"), before);
+    // A waiter's patience is another thing.
+    let slow = pool
+        .submit(
+            |path: String| {
+                while !std::path::Path::new(&path).exists() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                5u64
+            },
+            place(&dir, "go"),
+        )
+        .expect("taken");
+    assert_eq!(slow.result_timeout(Duration::from_millis(20)).expect("no error"), None);
+    std::fs::write(place(&dir, "go"), "").expect("a place");
+    assert_eq!(finish(&slow).expect("a value"), 5);
+}
+
+#[test]
+fn c12_a_stubborn_task_and_what_it_started() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let stubborn = |path: String| -> u64 {
+        signal::handle_by_nothing(signal::TERM);
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("a program");
+        std::fs::write(format!("{path}.child"), child.id().to_string()).expect("a place");
+        announce(&path);
+        let _ = child.wait();
+        signal_self(signal::STOP)
+    };
+    let at = place(&dir, "a");
+    let task =
+        pool.submit_with(stubborn, at.clone()).timeout(Duration::from_millis(200)).submit().expect("taken");
+    announced(&at);
+    let child: u32 =
+        std::fs::read_to_string(format!("{at}.child")).expect("written").parse().expect("a number");
+    assert!(process::exists(child));
+    assert_eq!(finish(&task).expect_err("too long").kind(), ErrorKind::TimedOut);
+    eventually("its child is gone", || !process::exists(child) || process::state_char(child) == Some('Z'));
+}
+
+#[test]
+fn a_task_that_listens_keeps_its_worker() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let listen = |path: String| -> u64 {
+        let me = swath::current_task().expect("a task");
+        assert!(!me.cancelled());
+        announce(&path);
+        while !me.cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        1
+    };
+    for round in 0..10 {
+        let at = place(&dir, &round.to_string());
+        let task = pool.submit(listen, at.clone()).expect("taken");
+        let first = announced(&at);
+        assert!(task.cancel());
+        assert_eq!(finish(&task).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+        assert_eq!(finish(&pool.submit(pid, ()).expect("taken")).expect("a pid"), first);
+    }
+}
+
+#[test]
+fn c13_cancelling_by_state() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let at = place(&dir, "a");
+    let running = pool.submit(for_ever, at.clone()).expect("taken");
+    let pending = pool.submit(for_ever, place(&dir, "never")).expect("taken");
+    let first = announced(&at);
+    eventually("running", || running.running());
+    assert!(!pending.running() && !pending.done());
+    let (tell, told) = mpsc::channel();
+    for (name, task) in [("pending", &pending), ("running", &running)] {
+        for n in 0..2 {
+            let tell = tell.clone();
+            task.add_done_callback(move |task| tell.send((name, n, task.cancelled())).expect("heard"));
+        }
+    }
+    assert!(pending.cancel() && pending.cancelled() && pending.done());
+    assert!(!pending.cancel(), "twice");
+    assert!(running.cancel());
+    assert_eq!(finish(&running).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    assert!(!running.cancel(), "twice");
+    let finished = pool.submit(pid, ()).expect("taken");
+    assert_ne!(finish(&finished).expect("a pid"), first, "the worker was replaced");
+    assert!(!finished.cancel() && !finished.cancelled());
+    let heard: Vec<_> = (0..4).map(|_| told.recv_timeout(PATIENCE).expect("called")).collect();
+    assert_eq!(
+        heard,
+        [("pending", 0, true), ("pending", 1, true), ("running", 0, true), ("running", 1, true)]
+    );
+    assert!(told.try_recv().is_err(), "once each");
+    assert!(!std::path::Path::new(&place(&dir, "never")).exists(), "it never ran");
+    // A callback that panics hurts nobody.
+    finished.add_done_callback(|_| panic!("told to"));
+    let tell = tell.clone();
+    finished.add_done_callback(move |_| tell.send(("late", 9, false)).expect("heard"));
+    assert_eq!(told.recv_timeout(PATIENCE).expect("called"), ("late", 9, false));
+}
+
+#[test]
+fn cancelling_and_finishing_at_once_is_one_of_both() {
+    let pool = pool(2);
+    let (mut values, mut cancelled) = (0, 0);
+    for n in 0..300u64 {
+        let spin = |micros: u64| {
+            let end = Instant::now() + Duration::from_micros(micros);
+            while Instant::now() < end {}
+            micros
+        };
+        let task = pool.submit(spin, n).expect("taken");
+        let neighbour = pool.submit(square, n).expect("taken");
+        let end = Instant::now() + Duration::from_micros(n % 100 * 8);
+        while Instant::now() < end {}
+        let in_time = task.cancel();
+        match finish(&task) {
+            Ok(value) => {
+                assert!(!in_time && value == n);
+                values += 1;
+            }
+            Err(error) => {
+                assert!(in_time && error.kind() == ErrorKind::Cancelled, "{error}");
+                cancelled += 1;
+            }
+        }
+        assert_eq!(finish(&neighbour).expect("another task's signal does not hit it"), n * n);
+    }
+    assert!(values > 0 && cancelled > 0, "{values} values, {cancelled} cancelled");
+}
+
+// ---- errors ----------------------------------------------------------------------------------------------------------
+
+#[derive(Debug)]
+struct Deep(u32);
+
+impl std::fmt::Display for Deep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "level {}", self.0)
+    }
+}
+
+impl std::error::Error for Deep {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        static SOURCES: [Deep; 3] = [Deep(0), Deep(1), Deep(2)];
+        self.0.checked_sub(1).map(|n| &SOURCES[n as usize] as _)
+    }
+}
+
+#[test]
+fn c24_errors_arrive_whole() {
+    for workers in [0, 1] {
+        let pool = pool(workers);
+        let error =
+            finish(&pool.try_submit(|n| Err::<u64, _>(Deep(n)), 2).expect("taken")).expect_err("failed");
+        assert_eq!(error.kind(), ErrorKind::Failed);
+        let chain = vec!["level 1".to_owned(), "level 0".to_owned()];
+        assert_eq!(error.causes()[0].what, What::Failed { message: "level 2".into(), chain });
+        let text = error.to_string();
+        assert_eq!(text.matches("level 2").count(), 1, "{text}");
+        let panicked = |n: u64| -> u64 { panic!("seven is {n}") };
+        let error = finish(&pool.submit(panicked, 7).expect("taken")).expect_err("panicked");
+        let What::Panicked { message, location, .. } = &error.causes()[0].what else { panic!("{error}") };
+        assert!(message == "seven is 7" && location.contains("tasks.rs:"), "{error}");
+        assert_ne!(error.causes()[0].pid, 0);
+        let wanted = |what: &What| matches!(what, What::Panicked { .. });
+        let error =
+            finish(&pool.submit_with(panicked, 8).retries(2).retry_if(wanted).submit().expect("taken"));
+        assert_eq!(error.expect_err("three times").causes().len(), 3);
+    }
+}
+
+#[derive(serde::Deserialize, Debug)]
+struct Refuses;
+
+impl serde::Serialize for Refuses {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("it will not travel"))
+    }
+}
+
+#[test]
+fn c23_results_that_cannot_travel_are_their_tasks_errors() {
+    let pool = pool(2);
+    let pids = pool.pids();
+    let tasks: Vec<Task<Refuses>> = (0..20).map(|_| pool.submit(|()| Refuses, ()).expect("taken")).collect();
+    for task in &tasks {
+        let error = finish(task).expect_err("unencodable");
+        assert!(error.kind() == ErrorKind::Codec && error.to_string().contains("Refuses"), "{error}");
+    }
+    assert_eq!(pool.pids(), pids, "no worker was lost");
+    let error = pool.submit(|_: Refuses| (), Refuses).expect_err("unencodable");
+    assert!(error.kind() == ErrorKind::Codec && error.to_string().contains("Refuses"), "{error}");
+}
+
+// ---- the end of a pool -----------------------------------------------------------------------------------------------
+
+#[test]
+fn c15_the_ways_to_shut_down() {
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(2));
+        n
+    };
+    let fifty =
+        |pool: &Pool| -> Vec<Task<u64>> { (0..50).map(|n| pool.submit(nap, n).expect("taken")).collect() };
+    // Wait.
+    let waited = pool(2);
+    let tasks = fifty(&waited);
+    waited.shutdown(true, false);
+    assert!(tasks.iter().all(Task::successful));
+    // Do not wait.
+    let left = pool(2);
+    let tasks = fifty(&left);
+    left.shutdown(false, false);
+    assert!(tasks.iter().all(|task| finish(task).is_ok()));
+    // Cancel what is pending.
+    let dir = tempfile::tempdir().expect("a directory");
+    let cancelling = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let finishes = |(at, go): (String, String)| {
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        3u64
+    };
+    let running = cancelling.submit(finishes, (at.clone(), go.clone())).expect("taken");
+    let tasks = fifty(&cancelling);
+    announced(&at);
+    let told = Arc::new(AtomicU32::new(0));
+    let counted = told.clone();
+    tasks[0].add_done_callback(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    cancelling.shutdown(false, true);
+    assert!(tasks.iter().all(|task| finish(task).is_err_and(|e| e.kind() == ErrorKind::Cancelled)));
+    std::fs::write(&go, "").expect("a place");
+    assert_eq!(finish(&running).expect("it ran on"), 3);
+    eventually("told", || told.load(Ordering::SeqCst) == 1);
+    // Close and join, with patience that is too short; then the end.
+    let closing = pool(1);
+    let at = place(&dir, "b");
+    let hopeless = closing.submit(for_ever, at.clone()).expect("taken");
+    announced(&at);
+    closing.close();
+    assert_eq!(closing.submit(square, 1).expect_err("closed").kind(), ErrorKind::Closed);
+    assert!(!closing.join_timeout(Duration::from_millis(50)));
+    closing.terminate();
+    assert_eq!(finish(&hopeless).expect_err("ended").kind(), ErrorKind::Cancelled);
+}
+
+#[test]
+fn phases_and_tasks_share_the_workers() {
+    let pool = pool(2);
+    let mut a = SharedArray::<u64, _>::zeros(1000).expect("an array");
+    let tasks: Vec<Task<u64>> = (0..500).map(|n| pool.submit(square, n).expect("taken")).collect();
+    for _ in 0..20 {
+        pool.phase(&mut a).chunk(swath::Chunk::Rows(10)).for_each(|_, mut a| a += 1).expect("a phase");
+    }
+    assert!(a.view().iter().all(|n| *n == 20));
+    for (n, task) in tasks.iter().enumerate() {
+        assert_eq!(finish(task).expect("a value"), (n * n) as u64);
+    }
+}
+
+#[test]
+fn priorities_and_certain_workers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let gate = |(at, go): (String, String)| {
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let first = pool.submit(gate, (at.clone(), go.clone())).expect("taken");
+    announced(&at);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let priorities = [swath::Priority::Low, swath::Priority::Normal, swath::Priority::High];
+    let tasks: Vec<Task<u64>> = priorities
+        .into_iter()
+        .map(|priority| {
+            let task = pool.submit_with(square, 2).priority(priority).submit().expect("taken");
+            let order = order.clone();
+            task.add_done_callback(move |_| order.lock().expect("no panic").push(priority));
+            task
+        })
+        .collect();
+    std::fs::write(&go, "").expect("a place");
+    finish(&first).expect("no value");
+    assert!(tasks.iter().all(|task| finish(task).is_ok()));
+    eventually("all told", || order.lock().expect("no panic").len() == 3);
+    // Which one ended first is what the worker did; callbacks of what is found ended at one look come in the order of cells.
+    let me = |()| swath::current_task().expect("a task").worker();
+    let many = Pool::builder().workers(3).build().expect("a pool");
+    for n in 0..300 {
+        let task = many.submit_with(me, ()).on_worker(n % 3).submit().expect("taken");
+        assert_eq!(finish(&task).expect("a value"), n % 3);
+    }
+    assert_eq!(many.submit_with(me, ()).on_worker(3).submit().expect_err("no such").kind(), ErrorKind::Usage);
+}
+
+// ---- async -----------------------------------------------------------------------------------------------------------
+
+/// The smallest executor: parks the thread until it is woken.
+fn block_on<F: std::future::Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(value) => return value,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn tasks_are_futures() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let sum = block_on(async {
+        let mut sum = 0;
+        for n in 0..50 {
+            sum += pool.submit(square, n).expect("taken").await.expect("a value");
+        }
+        sum
+    });
+    assert_eq!(sum, (0..50).map(|n| n * n).sum());
+    // Dropping one cancels, if asked to.
+    let at = place(&dir, "a");
+    let worker = {
+        let task = pool.submit(for_ever, at.clone()).expect("taken").cancel_on_drop();
+        let worker = announced(&at);
+        drop(task);
+        worker
+    };
+    eventually("its worker is replaced", || pool.pids().len() == 2 && !pool.pids().contains(&worker));
+}
