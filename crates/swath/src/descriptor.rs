@@ -73,6 +73,8 @@ pub(crate) mod flag {
     pub(crate) const STRICT_INPUTS: u32 = 8;
     /// All workers run one function together.
     pub(crate) const TEAM: u32 = 16;
+    /// What a chunk of a map gives begins with the nanoseconds that it took.
+    pub(crate) const MEASURE: u32 = 32;
 }
 
 /// A phase as it lies in shared memory. Functions are offsets in the executable.

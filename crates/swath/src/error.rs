@@ -110,6 +110,12 @@ impl Error {
         self
     }
 
+    /// The same, as another kind.
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Error {
+        self.0.kind = kind;
+        self
+    }
+
     pub(crate) fn with_rows(mut self, rows: RowsLeft) -> Error {
         self.0.rows = rows;
         self

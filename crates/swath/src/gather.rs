@@ -30,23 +30,36 @@ pub(crate) struct Gather<'g> {
 impl Gather<'_> {
     /// The values of all chunks that are DONE, in chunk order.
     pub(crate) fn values<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
-        let done =
-            (0..self.ledger.len()).filter(|chunk| self.ledger.entry(*chunk).state() == Some(State::Done));
+        let done = (0..self.ledger.len()).filter(|chunk| self.is_done(*chunk));
         done.map(|chunk| self.value(chunk)).collect()
     }
 
     fn value<R: DeserializeOwned>(&self, chunk: usize) -> Result<R> {
+        self.with_bytes(chunk, |bytes| postcard::from_bytes(bytes))
+    }
+
+    /// Whether `chunk` has taken effect.
+    pub(crate) fn is_done(&self, chunk: usize) -> bool {
+        self.ledger.entry(chunk).state() == Some(State::Done)
+    }
+
+    /// Decodes what a chunk that is DONE gave.
+    pub(crate) fn with_bytes<R>(
+        &self,
+        chunk: usize,
+        decode: impl FnOnce(&[u8]) -> Result<R, postcard::Error>,
+    ) -> Result<R> {
         // SAFETY: the table has an entry per chunk, which the chunk's owner wrote before DONE, which we have seen.
         let partial = unsafe { self.partials.add(chunk).read() };
         let lost = |why: String| codec::<R>(format!("the value of chunk {chunk}: {why}"));
         match partial.place() {
-            Some(Place::Inline(bytes)) => postcard::from_bytes(bytes).map_err(|e| lost(e.to_string())),
+            Some(Place::Inline(bytes)) => decode(bytes).map_err(|e| lost(e.to_string())),
             Some(Place::Arena { cell, generation, at }) => {
                 let arena = self.arenas.iter().find(|a| (a.cell, a.generation) == (cell, generation));
                 let arena = arena.ok_or_else(|| lost("its arena is gone".into()))?;
                 let record =
                     arena::read(&arena.file, self.epoch, Kind::Value, at).map_err(|e| lost(e.to_string()))?;
-                postcard::from_bytes(&record.bytes).map_err(|e| lost(e.to_string()))
+                decode(&record.bytes).map_err(|e| lost(e.to_string()))
             }
             None => Err(lost("its entry makes no sense".into())),
         }

@@ -23,6 +23,7 @@ mod kernel;
 pub mod ledger;
 pub mod limits;
 mod locked;
+mod map;
 mod operand;
 mod output;
 mod panic_note;
@@ -58,6 +59,7 @@ pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};
 pub use init::init;
 pub use locked::{Locked, LockedRows, locked};
+pub use map::{Batch, Imap, ImapUnordered, MapCall, Stream};
 pub use operand::{Operand, Out, Whole, out, whole};
 pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
 pub use pool::{Pool, PoolBuilder};
@@ -66,7 +68,9 @@ pub use rng::ChunkRng;
 pub use settings::Progress;
 pub use shared::Shared;
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
-pub use task::{CurrentTask, Priority, Submission, Task, current_task};
+pub use task::{
+    AsCompleted, CurrentTask, Priority, Submission, Task, Until, Waited, as_completed, current_task, wait,
+};
 pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
 
 /// The primitives that [`Shared`] shares: their types, plans, guards and errors.

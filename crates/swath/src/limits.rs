@@ -60,3 +60,7 @@ pub const POST_LANE: usize = 64;
 pub const TASK_INLINE_BYTES: usize = 96;
 /// Extents of at least so many bytes give their memory back when they are free.
 pub const EXTENT_KEEP_BYTES: u64 = 64 << 10;
+/// Encoded bytes of items that a stream holds beyond its two chunks per worker.
+pub const STREAM_BYTES: usize = 64 << 20;
+/// Items of one chunk of a stream, at most.
+pub const STREAM_CHUNK_MAX: usize = 16_384;

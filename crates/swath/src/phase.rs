@@ -251,6 +251,7 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
             init: functions.init.map_or(Ok(0), name_of)?,
             args: args.bytes?,
             values,
+            measure: false,
             team: None,
         };
         pool.run(plan, finish)

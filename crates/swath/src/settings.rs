@@ -39,7 +39,13 @@ pub(crate) struct Settings<'p> {
     pub(crate) progress: Option<ProgressFn<'p>>,
 }
 
-impl Settings<'_> {
+impl<'p> Settings<'p> {
+    /// For a phase of several: the same again later, but for the progress, which goes with the last one.
+    pub(crate) fn again(&self) -> Settings<'p> {
+        let Settings { name, chunk, .. } = self;
+        Settings { name: name.clone(), chunk: *chunk, progress: None, ..*self }
+    }
+
     pub(crate) fn new() -> Self {
         Settings {
             name: String::new(),

@@ -332,6 +332,7 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
             init: 0,
             args: args.bytes?,
             values: false,
+            measure: false,
             team: Some((meeting.segment(), meeting.base())),
         };
         let result = pool.run(plan, |_| Ok(()));

@@ -224,16 +224,26 @@ impl<'t> Turn<'t> {
         arrays: usize,
         check: fn(&[Bound]) -> Result<(), swath_array::Error>,
     ) -> Result<A, Fault> {
-        if self.hand.arena_epoch != self.descriptor.epoch {
-            self.hand.arena.clear().map_err(|e| setup(format!("its arena: {e}")))?;
-            self.hand.arena_epoch = self.descriptor.epoch;
-        }
-        self.bind().map_err(setup)?;
+        self.prepare_memory()?;
         if self.bound.len() < arrays {
             return Err(setup("the phase names fewer arrays than its kernel takes"));
         }
         check(&self.bound).map_err(|e| setup(e.to_string()))?;
         self.args()
+    }
+
+    /// As `prepare`, for phases without arrays whose arguments are not one encoded value.
+    pub(crate) fn prepare_bytes(&mut self) -> Result<&'t [u8], Fault> {
+        self.prepare_memory()?;
+        self.arg_bytes()
+    }
+
+    fn prepare_memory(&mut self) -> Result<(), Fault> {
+        if self.hand.arena_epoch != self.descriptor.epoch {
+            self.hand.arena.clear().map_err(|e| setup(format!("its arena: {e}")))?;
+            self.hand.arena_epoch = self.descriptor.epoch;
+        }
+        self.bind().map_err(setup)
     }
 
     fn bind(&mut self) -> Result<(), String> {
@@ -281,24 +291,29 @@ impl<'t> Turn<'t> {
     }
 
     fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
-        let len = self.descriptor.args_len as usize;
-        let bytes = match self.descriptor.args_inline.0.get(..len) {
+        postcard::from_bytes(self.arg_bytes()?)
+            .map_err(|e| setup(format!("its arguments do not decode: {e}")))
+    }
+
+    fn arg_bytes(&mut self) -> Result<&'t [u8], Fault> {
+        let (descriptor, len) = (self.descriptor, self.descriptor.args_len as usize);
+        let bytes: &'t [u8] = match descriptor.args_inline.0.get(..len) {
             Some(inline) => inline,
             None => {
-                let segment = &self.descriptor.args;
+                let segment = &descriptor.args;
                 if segment.len < len as u64 {
                     return Err(setup("the arguments are longer than their segment"));
                 }
                 let base = self.hand.attach.get(segment, false).map_err(setup)?;
                 // SAFETY: in bounds by the check above; the coordinator wrote it before it published the phase, and does
-                // not change it while a claim is held.
+                // not change it while a claim is held; mappings stay until `retire`, which happens between turns.
                 unsafe { slice::from_raw_parts(base, len) }
             }
         };
-        if checksum(bytes) != self.descriptor.args_checksum {
+        if checksum(bytes) != descriptor.args_checksum {
             return Err(setup("the arguments did not arrive whole"));
         }
-        postcard::from_bytes(bytes).map_err(|e| setup(format!("its arguments do not decode: {e}")))
+        Ok(bytes)
     }
 
     // ---- life of a chunk ---------------------------------------------------------------------------------------------
@@ -364,14 +379,24 @@ impl<'t> Turn<'t> {
     /// Writes the chunk's value where the coordinator finds it once the chunk is DONE.
     pub(crate) fn put_value<R: Serialize>(&mut self, held: &InHand, value: &R) -> Result<(), Fault> {
         let mut short = [0u8; PARTIAL_INLINE_BYTES];
-        let entry = match postcard::to_slice(value, &mut short) {
-            Ok(encoded) => Partial::inline(encoded).expect("the buffer is what fits"),
+        match postcard::to_slice(value, &mut short) {
+            Ok(encoded) => self.put_bytes(held, encoded),
             Err(postcard::Error::SerializeBufferFull) => {
                 let encoded = postcard::to_stdvec(value).map_err(|e| unencodable::<R>(&e))?;
-                let at = self.append(Kind::Value, &encoded, At::NONE)?;
+                self.put_bytes(held, &encoded)
+            }
+            Err(e) => Err(unencodable::<R>(&e)),
+        }
+    }
+
+    /// As `put_value`, of a value that is encoded already.
+    pub(crate) fn put_bytes(&mut self, held: &InHand, encoded: &[u8]) -> Result<(), Fault> {
+        let entry = match Partial::inline(encoded) {
+            Some(entry) => entry,
+            None => {
+                let at = self.append(Kind::Value, encoded, At::NONE)?;
                 Partial::in_arena(self.hand.index, self.hand.owner.generation, at)
             }
-            Err(e) => return Err(unencodable::<R>(&e)),
         };
         // SAFETY: the table has an entry per chunk (bind), and only the chunk's owner writes it.
         unsafe { self.partials.add(held.chunk()).write(entry) };

@@ -21,6 +21,8 @@ pub(crate) struct Plan<'p> {
     pub(crate) args: Vec<u8>,
     /// Chunks have values.
     pub(crate) values: bool,
+    /// Chunks of a map say how long they took.
+    pub(crate) measure: bool,
     /// Barrier and mutex of a team, and where this process has mapped them.
     pub(crate) team: Option<(SegmentRef, *mut u8)>,
 }
@@ -83,6 +85,7 @@ pub(super) fn flags(plan: &Plan<'_>, strict_inputs: bool) -> u32 {
         (plan.settings.keep_going, flag::KEEP_GOING),
         (strict_inputs, flag::STRICT_INPUTS),
         (plan.team.is_some(), flag::TEAM),
+        (plan.measure, flag::MEASURE),
     ] {
         flags |= if set { bit } else { 0 };
     }

@@ -56,14 +56,12 @@ fn decode<A: DeserializeOwned>(args: &[u8]) -> Result<A, Fault> {
 
 fn encode<R: Serialize>(value: &R, out: &mut Vec<u8>) -> Result<(), Fault> {
     // A value's own `Serialize` may panic like any of the user's code.
-    let encoded = panic_note::catching(|| {
-        postcard::to_extend(value, std::mem::take(out)).map_err(|e| {
+    panic_note::catching(|| {
+        postcard::to_io(value, out).map(drop).map_err(|e| {
             let name = std::any::type_name::<R>();
             setup(format!("its result of type {name} cannot be encoded: {e}"))
         })
-    })?;
-    *out = encoded;
-    Ok(())
+    })
 }
 
 fn not_here() -> Fault {

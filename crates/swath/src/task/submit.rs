@@ -193,6 +193,20 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     }
 }
 
+/// A task of any driver, its arguments encoded already.
+pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
+    pool: &Pool,
+    driver: Driver,
+    function: *const (),
+    args: Vec<u8>,
+    retries: u32,
+    timeout: Option<Duration>,
+) -> Result<Task<R>> {
+    let call = Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args };
+    let wishes = Wishes { retries, timeout, ..Wishes::default() };
+    Submission { pool, call: Ok(call), wishes, value: PhantomData }.submit()
+}
+
 /// Runs a task of an inline pool, here and now.
 fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
     let mut causes = Vec::new();

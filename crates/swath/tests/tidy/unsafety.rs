@@ -64,6 +64,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/swath/src/kernel.rs", "turns the address of a function into the function"),
     ("crates/swath/src/inline.rs", "places the board, calls the driver by its address"),
     ("crates/swath/src/locked.rs", "copies and shows an array that the phase's lock guards"),
+    ("crates/swath/src/map/drive.rs", "calls maps' functions by their address"),
+    ("crates/swath/src/map/imap.rs", "calls streams' functions by their address"),
     ("crates/swath/src/operand.rs", "what an operand promises about its views"),
     ("crates/swath/src/pool.rs", "an inline pool's pointers may be sent to other threads"),
     ("crates/swath/src/recovery.rs", "the ledger and the arrays of the phase under way, by pointer"),

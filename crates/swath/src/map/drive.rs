@@ -1,0 +1,110 @@
+//! The workers' side of maps: the loop over the items of a chunk.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use swath_platform::cpu;
+
+use crate::cause::{Cause, Fault, What};
+use crate::descriptor::flag;
+use crate::drive::IntoFailure;
+use crate::panic_note;
+use crate::turn::{InHand, Turn};
+
+/// The driver of `map`.
+pub(super) fn items<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>) {
+    // SAFETY: the coordinator names this driver together with a function of exactly this type.
+    let function = unsafe { turn.function::<fn(A) -> R>(turn.descriptor.kernel) };
+    chunks(turn, |item| Ok(function.clone()?(item)));
+}
+
+/// The driver of `try_map`.
+pub(super) fn try_items<A: DeserializeOwned, R: Serialize, E: IntoFailure>(turn: &mut Turn<'_>) {
+    // SAFETY: as above.
+    let function = unsafe { turn.function::<fn(A) -> Result<R, E>>(turn.descriptor.kernel) };
+    chunks(turn, |item| function.clone()?(item).map_err(|error| Box::new(error.into_failure())));
+}
+
+/// The driver of `starmap`.
+pub(super) fn star<A: DeserializeOwned, B: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>) {
+    // SAFETY: as above.
+    let function = unsafe { turn.function::<fn(A, B) -> R>(turn.descriptor.kernel) };
+    chunks(turn, |(a, b)| Ok(function.clone()?(a, b)));
+}
+
+fn chunks<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>, call: impl Fn(A) -> Result<R, Fault>) {
+    let Some(first) = turn.next() else { return };
+    panic_note::install();
+    let items = turn.prepare_bytes();
+    let mut out = Vec::new();
+    let mut next = Some(first);
+    while let Some(held) = next {
+        out.clear();
+        cpu::reset_float_state();
+        let began = turn.descriptor.has(flag::MEASURE).then(Instant::now);
+        out.extend_from_slice(if began.is_some() { &[0; 8] } else { &[] });
+        let done = items.clone().and_then(|items| chunk(turn, items, &held, &call, &mut out));
+        if let (Some(began), Some(room)) = (began, out.get_mut(..8)) {
+            room.copy_from_slice(&(began.elapsed().as_nanos() as u64).to_le_bytes());
+        }
+        match done.and_then(|()| turn.put_bytes(&held, &out)) {
+            Ok(()) => turn.commit(held),
+            Err(what) => turn.fail(held, *what),
+        }
+        next = turn.next();
+    }
+    turn.idle();
+}
+
+/// The items of one chunk, each decoded, called and answered.
+fn chunk<A: DeserializeOwned, R: Serialize>(
+    turn: &Turn<'_>,
+    items: &[u8],
+    held: &InHand,
+    call: impl Fn(A) -> Result<R, Fault>,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let mut bytes = chunk_of(items, held.chunk()).ok_or_else(|| setup("its items are not there".into()))?;
+    let goes_on = turn.descriptor.has(flag::KEEP_GOING);
+    for _ in held.rows.clone() {
+        let (length, mut decoded) = (out.len(), false);
+        // Whatever of it is the user's code may panic: `Deserialize`, the function, `Serialize`.
+        let end = panic_note::catching(|| {
+            let (item, rest) = postcard::take_from_bytes(bytes)
+                .map_err(|e| setup(format!("an item does not decode: {e}")))?;
+            (bytes, decoded) = (rest, true);
+            put::<R>(&Ok(call(item)?), out)
+        });
+        let Err(fault) = end else { continue };
+        if !goes_on || !decoded {
+            return Err(fault);
+        }
+        out.truncate(length);
+        put::<R>(&Err(Cause { worker: turn.hand.index, pid: turn.hand.pid, what: *fault }), out)?;
+    }
+    Ok(())
+}
+
+/// Appends an item's end.
+fn put<R: Serialize>(end: &Result<R, Cause>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    let written = postcard::to_io(end, out);
+    written.map(drop).map_err(|e| {
+        let name = std::any::type_name::<R>();
+        setup(format!("its result of type {name} cannot be encoded: {e}"))
+    })
+}
+
+/// The bytes of chunk `chunk`, by the table of offsets at the beginning.
+fn chunk_of(items: &[u8], chunk: usize) -> Option<&[u8]> {
+    let offset = |n: usize| {
+        let bytes = items.get(n * 8..n * 8 + 8)?;
+        usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
+    };
+    items.get(offset(chunk)?..offset(chunk + 1)?)
+}
+
+#[cold]
+fn setup(message: String) -> Fault {
+    Box::new(What::Setup { message: crate::cause::shorten(message) })
+}
