@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     Accumulator = 2,
     /// A failure of a chunk.
     Failure = 3,
+    /// A worker's last words.
+    Farewell = 4,
 }
 
 /// The writing end.

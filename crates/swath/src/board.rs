@@ -59,6 +59,8 @@ struct Head {
     /// 1 when `tasks` names the table of tasks.
     has_tasks: Padded<AtomicU32>,
     tasks: UnsafeCell<SegmentRef>,
+    /// What every worker is told, set before the first one is started.
+    contract: SegmentRef,
 }
 const _: () = assert!(size_of::<Head>() <= HEAD_BYTES);
 
@@ -86,6 +88,12 @@ pub(crate) struct Cell {
     /// The worker's arena and undo slot, written by the coordinator while the worker cannot look.
     arena: UnsafeCell<SegmentRef>,
     undo: UnsafeCell<SegmentRef>,
+    /// 1 when the worker's initializer has run.
+    ready: AtomicU32,
+    /// 1 when it leaves by itself: it has done its share, or nothing for long.
+    retired: AtomicU32,
+    /// The record in its arena of its last words: what the finalizer gave, or why the initializer failed.
+    pub(crate) farewell: AtomicU64,
 }
 
 /// A worker's published accumulator: the place of the record and whether its chunks are all DONE, in one word so that
@@ -138,12 +146,13 @@ impl Board {
     /// # Safety
     /// 1. `base` points at [`Board::bytes`]`(workers)` zeroed bytes, writable, page-aligned, mapped for longer than any copy of
     ///    the result is used.
-    pub(crate) unsafe fn create(base: *mut u8, workers: usize, exe: Identity) -> Board {
+    pub(crate) unsafe fn create(base: *mut u8, workers: usize, exe: Identity, contract: SegmentRef) -> Board {
         let head = base.cast::<Head>();
         // SAFETY: by 1 the head lies in writable memory, and nobody else knows it yet.
         unsafe {
             (*head).workers = workers as u64;
             (*head).exe = words_of(exe);
+            (*head).contract = contract;
             (*head).magic = MAGIC;
         }
         Board { base }
@@ -161,6 +170,11 @@ impl Board {
         let head = board.head();
         let whole = Board::bytes(usize::try_from(head.workers).ok()?) <= len;
         (head.magic == MAGIC && whole && head.exe == words_of(exe)).then_some(board)
+    }
+
+    /// The file of what every worker is told.
+    pub(crate) fn contract(&self) -> SegmentRef {
+        self.head().contract
     }
 
     #[inline]
@@ -254,9 +268,10 @@ impl Board {
     }
 
     /// Waits until the doorbell has rung since it was `seen`. Idle: no slices, no CPU.
-    pub(crate) fn wait_doorbell(&self, seen: u32) {
+    /// With `patience`, at most about that long; whether it has rung.
+    pub(crate) fn wait_doorbell(&self, seen: u32, patience: Option<Duration>) -> bool {
         let head = self.head();
-        spin_then_park(&head.doorbell.0, &head.doorbell_parked.0, || self.doorbell() != seen, None);
+        spin_then_park(&head.doorbell.0, &head.doorbell_parked.0, || self.doorbell() != seen, patience)
     }
 
     /// The bell's state.
@@ -395,6 +410,26 @@ impl Cell {
         self.locked.store(u64::from(epoch) << 32 | u64::from(low), Ordering::SeqCst);
     }
 
+    /// Whether the worker's initializer has run.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) != 0
+    }
+
+    /// The worker is ready for work.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(1, Ordering::Release);
+    }
+
+    /// Whether it has left by itself.
+    pub(crate) fn has_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire) != 0
+    }
+
+    /// The worker leaves by itself.
+    pub(crate) fn retire(&self) {
+        self.retired.store(1, Ordering::Release);
+    }
+
     /// The worker's arena.
     pub(crate) fn arena(&self) -> SegmentRef {
         // SAFETY: in bounds; written only before the worker of this generation is started.
@@ -414,6 +449,9 @@ impl Cell {
         self.cancel.store(0, Ordering::Relaxed);
         self.current.store(0, Ordering::Relaxed);
         self.locked.store(0, Ordering::Relaxed);
+        self.ready.store(0, Ordering::Relaxed);
+        self.retired.store(0, Ordering::Relaxed);
+        self.farewell.store(0, Ordering::Relaxed);
         // SAFETY: in bounds; no worker owns the cell now, so nobody reads it.
         unsafe { self.arena.get().write_volatile(arena) };
     }

@@ -11,26 +11,28 @@ mod ladder;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::ptr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use swath_platform::process::{self, ExitStatus};
 use swath_platform::{oom, signal};
-use swath_segment::{Reactor, Segment, Service, Session};
+use swath_segment::{Reactor, Segment, SegmentRef, Service, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
-use crate::arena::At;
-use crate::board::Board;
+use crate::arena::{self, At, Kind};
+use crate::board::{Board, Cell};
 use crate::cause::{Cause, What};
+use crate::contract::{Contract, Farewell};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
-use crate::task::desk::Desk;
+use crate::task::desk::{Desk, memory_file};
 
 use doorman::Doorman;
 use hiring::environment;
@@ -68,8 +70,10 @@ pub(crate) struct State {
     pub(crate) past: Vec<Past>,
     respawn: Respawn,
     /// Why there are no workers any more.
-    pub(crate) broken: Option<String>,
+    pub(crate) broken: Option<(ErrorKind, String)>,
     leaving: bool,
+    /// What finalizers gave, by worker, of those that have left.
+    pub(crate) farewells: Vec<(usize, std::result::Result<Vec<u8>, Cause>)>,
     oom_kills: Option<u64>,
 }
 
@@ -87,6 +91,11 @@ pub(crate) struct Crew {
     changed: Condvar,
     doorman: Doorman,
     desk: OnceLock<Arc<Desk>>,
+    contract: Contract,
+    #[expect(dead_code, reason = "workers open it through this process")]
+    contract_file: File,
+    /// Workers that have left since there was nothing to do.
+    dormant: AtomicUsize,
 }
 
 impl Drop for Crew {
@@ -97,12 +106,20 @@ impl Drop for Crew {
 
 impl Crew {
     /// Starts `workers` workers and waits until each has shown itself.
-    pub(crate) fn start(session: Arc<Session>, workers: usize, threads: usize) -> Result<Arc<Crew>> {
+    pub(crate) fn start(
+        session: Arc<Session>,
+        workers: usize,
+        threads: usize,
+        contract: Contract,
+    ) -> Result<Arc<Crew>> {
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
+        let (contract_file, told) = written(&contract).map_err(|e| {
+            ErrorKind::Memory.with(format!("memory for the workers' contract: {e}")).caused_by(e)
+        })?;
         // SAFETY: a new segment is zeroed, page-aligned and writable; the crew keeps it as long as the board is used.
-        let board = unsafe { Board::create(board_segment.as_ptr(), workers, identity) };
+        let board = unsafe { Board::create(board_segment.as_ptr(), workers, identity, told) };
         let state = State {
             members: (0..workers).map(|_| Member::absent()).collect(),
             phase: None,
@@ -110,6 +127,7 @@ impl Crew {
             respawn: Respawn::new(workers),
             broken: None,
             leaving: false,
+            farewells: Vec::new(),
             oom_kills: oom::kills(),
         };
         let doorman = Doorman::new(&session, board);
@@ -124,6 +142,9 @@ impl Crew {
             state: Mutex::new(state),
             changed: Condvar::new(),
             desk: OnceLock::new(),
+            contract,
+            contract_file,
+            dormant: AtomicUsize::new(0),
         });
         Service::global().call(|reactor| (0..workers).for_each(|index| crew.hire(reactor, index)));
         crew.wait_until_up().inspect_err(|_| crew.dismiss())?;
@@ -140,17 +161,19 @@ impl Crew {
         let slots = self.session.slots();
         let mut state = self.lock();
         loop {
-            if let Some(why) = &state.broken {
-                return Err(ErrorKind::Spawn.with(why.clone()));
+            if let Some((kind, why)) = &state.broken {
+                return Err(kind.with(why.clone()));
             }
             let up = |m: &Member| {
                 m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation)
             };
-            let Some(late) = state.members.iter().find(|m| !up(m)) else { return Ok(()) };
+            let ready = |(cell, m): (usize, &Member)| up(m) && self.board.cell(cell).is_ready();
+            let Some(at) = state.members.iter().enumerate().position(|m| !ready(m)) else { return Ok(()) };
+            let late = &state.members[at];
             let index = late.slot.index;
-            let absent = late.pidfd.is_none();
+            let wait_a_little = late.pidfd.is_none() || up(late);
             drop(state);
-            if absent {
+            if wait_a_little {
                 std::thread::sleep(Duration::from_millis(1));
             } else {
                 let word = slots.state_word(index);
@@ -188,6 +211,25 @@ impl Crew {
         Ok(desk)
     }
 
+    /// There is work: workers that have left for want of it come back.
+    pub(crate) fn rouse(self: &Arc<Self>) {
+        if self.dormant.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let crew = self.clone();
+        Service::global().post(move |reactor| {
+            if crew.dormant.swap(0, Ordering::SeqCst) == 0 {
+                return;
+            }
+            let absent: Vec<usize> = {
+                let state = crew.lock();
+                let members = state.members.iter().enumerate();
+                members.filter(|(_, m)| !m.is_present()).map(|(index, _)| index).collect()
+            };
+            absent.into_iter().for_each(|index| crew.hire(reactor, index));
+        });
+    }
+
     // ---- ending ------------------------------------------------------------------------------------------------------
 
     /// The fence: the exit of worker `index` is confirmed. On the service thread.
@@ -204,15 +246,30 @@ impl Crew {
         // Whatever its kernels started dies with it.
         let _ = process::kill_group(pid, signal::KILL);
         let slots = self.session.slots();
-        let was_up = slots.state(slot.index).0 == SlotState::Live;
+        let cell = self.board.cell(index);
+        let was_up = slots.state(slot.index).0 == SlotState::Live && cell.is_ready();
+        let retired = cell.has_retired() && status.is_some_and(|s| s.code() == Some(0));
+        let farewell = state.members[index].arena.as_ref().and_then(|arena| read_farewell(arena, cell));
         slots.mark_dead(slot, status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw())));
         let oom_kill = state.notice_oom_kill();
         // It may have died by itself before our signal came.
         let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
-        let what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
+        let mut what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
+        let mut kind = ErrorKind::Spawn;
+        if let (false, Some(Err(why))) = (was_up, &farewell) {
+            (kind, what) = (ErrorKind::Initializer, why.clone());
+        }
         let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
         slots.release(slot);
         let leaving = state.leaving;
+        if retired && let Some(phase) = &mut state.phase {
+            phase.workers_lost -= 1;
+        }
+        if let Some(words) = farewell.filter(|_| was_up) {
+            let words = words.map_err(|what| Cause { worker: index, pid, what });
+            state.farewells.push((index, words));
+        }
+        let idle = retired && state.phase.is_none() && self.desk.get().is_none_or(|desk| desk.is_idle());
         let decision = match &what {
             _ if was_up => state.respawn.lost(),
             What::Killed { signal: signal::KILL, .. } => state.respawn.killed_at_start(),
@@ -234,11 +291,19 @@ impl Crew {
             self.board.ring_bell();
             return;
         }
+        if idle && self.contract.idle_timeout.is_some() {
+            // Whoever has work looks here after it has said so.
+            self.dormant.fetch_add(1, Ordering::SeqCst);
+            if self.desk.get().is_none_or(|desk| desk.is_idle()) && self.lock().phase.is_none() {
+                return;
+            }
+            self.dormant.fetch_sub(1, Ordering::SeqCst);
+        }
         let why = format!("workers do not come up; the last one (pid {pid}): {what}");
         if !was_up {
             tracing::warn!("{why}");
         }
-        self.follow(reactor, index, decision, why);
+        self.follow(reactor, index, decision, (kind, why));
     }
 
     /// Takes back what the dead worker of cell `index` held; how many chunks are free again.
@@ -343,6 +408,20 @@ impl State {
         let now = oom::kills();
         std::mem::replace(&mut self.oom_kills, now) < now
     }
+}
+
+/// The contract, where workers read it.
+fn written(contract: &Contract) -> std::io::Result<(File, SegmentRef)> {
+    let (file, reference) = memory_file("swath-contract")?;
+    file.write_all_at(&postcard::to_stdvec(contract).map_err(std::io::Error::other)?, 0)?;
+    Ok((file, reference))
+}
+
+/// The last words of the worker whose arena this is.
+fn read_farewell(arena: &File, cell: &Cell) -> Option<Farewell> {
+    let at = At::from_word(cell.farewell.load(Ordering::Acquire));
+    let record = arena::read(arena, 0, Kind::Farewell, at).ok()?;
+    postcard::from_bytes(&record.bytes).ok()
 }
 
 fn what_of(status: Option<ExitStatus>, oom_kill: bool) -> What {

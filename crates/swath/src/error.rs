@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Memory,
     /// A worker could not be started.
     Spawn,
+    /// A worker's initializer failed.
+    Initializer,
     /// All workers are gone and cannot be replaced.
     NoWorkers,
     /// Chunks failed.

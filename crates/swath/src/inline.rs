@@ -43,7 +43,7 @@ impl Inline {
             |what: &str, e: std::io::Error| ErrorKind::Memory.with(format!("{what}: {e}")).caused_by(e);
         let identity = exe::identity().map_err(|e| system("/proc/self/exe", e))?;
         // SAFETY: a new segment is zeroed, page-aligned and writable, and is kept beside the board.
-        let board = unsafe { Board::create(board_segment.as_ptr(), 1, identity) };
+        let board = unsafe { Board::create(board_segment.as_ptr(), 1, identity, SegmentRef::zeroed()) };
         let arena = File::from(file::memfd("swath-arena").map_err(|e| system("memory for results", e))?);
         let writer = arena.try_clone().map_err(|e| system("memory for results", e))?;
         let hand = Hand {
@@ -55,6 +55,7 @@ impl Inline {
             arena: Arena::new(writer),
             arena_epoch: 0,
             claims: 0,
+            left: u64::MAX,
             inline: true,
         };
         Ok(Inline { hand, board_segment, arena, undo: None })

@@ -9,6 +9,7 @@ mod board;
 mod cause;
 mod checksum;
 mod context;
+mod contract;
 mod crew;
 mod descriptor;
 mod drive;
@@ -54,6 +55,7 @@ pub use swath_segment::admin;
 
 pub use cause::{Cause, ChunkFailure, What};
 pub use context::Ctx;
+pub use contract::{set_worker_state, with_worker_state, worker_shared};
 pub use drive::{IntoFailure, Kernel, Outcome, Step};
 pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};

@@ -30,6 +30,12 @@ pub const ARENA_KEEP_BYTES: u64 = 1 << 20;
 pub const RETRIES_DEFAULT: u32 = 3;
 /// From spawn until the worker has shown itself.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// From spawn until a worker's initializer has run, when nothing else is said.
+pub const INITIALIZER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a finalizer may take, when nothing else is said.
+pub const FINALIZER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A worker that may grow only so much looks at its memory this often.
+pub const GROWTH_LOOK: Duration = Duration::from_millis(10);
 /// From SIGTERM to SIGKILL.
 pub const TERM_GRACE: Duration = Duration::from_millis(500);
 /// How long after their workers' end lines that still move are passed on.

@@ -6,19 +6,25 @@ use std::time::{Duration, Instant};
 
 use swath_segment::Session;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::cause::{Cause, Fault};
+use crate::contract::{Call, Contract, encode_shared};
 use crate::crew::Crew;
-use crate::error::{ErrorKind, Result};
+use crate::drive::IntoFailure;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gather::Gather;
 use crate::head_count;
 use crate::init;
 use crate::inline::Inline;
 use crate::operand::Operand;
 use crate::panic_note;
-use crate::phase::{Encoded, Phase};
+use crate::phase::{Encoded, Phase, encode};
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
-use crate::task::background;
 use crate::task::office::Office;
+use crate::task::{self, background};
 
 /// A number of worker processes, kept ready. Phases of several threads run one after the other.
 ///
@@ -34,7 +40,7 @@ pub struct Pool {
 
 enum Staff {
     Crew(Arc<Crew>),
-    Inline(Mutex<Box<Inline>>),
+    Inline(Mutex<Box<Inline>>, Option<Call>),
 }
 
 // SAFETY: an inline pool's pointers are into segments that it owns and that only the holder of its lock uses.
@@ -49,6 +55,9 @@ pub struct PoolBuilder {
     workers: Option<usize>,
     threads: Option<usize>,
     options: Options,
+    contract: Contract,
+    /// The first thing that was asked for and cannot be.
+    refused: Option<Error>,
 }
 
 impl PoolBuilder {
@@ -87,12 +96,97 @@ impl PoolBuilder {
         self
     }
 
-    /// Starts the workers and waits until all have shown themselves.
+    /// Calls `function(args)` in every worker before it is given work, in replacements too. A worker whose initializer panics does
+    /// not come up; if that goes on, the pool does not either ([`ErrorKind::Initializer`]).
+    pub fn initializer<A, R>(mut self, function: fn(A) -> R, args: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize,
+    {
+        let call = Call::new(task::call::<A, R>, function as *const (), encode::<A, A>(&args).bytes);
+        self.contract.initializer = self.take(call);
+        self
+    }
+
+    /// As [`PoolBuilder::initializer`], for functions that may fail.
+    pub fn try_initializer<A, E>(mut self, function: fn(A) -> Result<(), E>, args: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+        E: IntoFailure,
+    {
+        let call = Call::new(task::try_call::<A, (), E>, function as *const (), encode::<A, A>(&args).bytes);
+        self.contract.initializer = self.take(call);
+        self
+    }
+
+    /// How long an initializer may take; a minute by default. Then its worker is killed.
+    pub fn initializer_timeout(mut self, limit: Duration) -> Self {
+        self.contract.initializer_timeout = Some(limit);
+        self
+    }
+
+    /// Calls `function()` in every worker that leaves in peace: at the end of the pool, after its share of tasks, for want of work. What it
+    /// returns, [`Pool::finish`] has.
+    pub fn finalizer<R: Serialize>(mut self, function: fn() -> R) -> Self {
+        let call = Call::new(task::call_without::<R>, function as *const (), Ok(Vec::new()));
+        self.contract.finalizer = self.take(call);
+        self
+    }
+
+    /// How long finalizers may take at the end of the pool; 5 s by default.
+    pub fn finalizer_timeout(mut self, limit: Duration) -> Self {
+        self.contract.finalizer_timeout = Some(limit);
+        self
+    }
+
+    /// An object that all workers have: sent once per worker, not with every task; [`worker_shared`](crate::worker_shared) lends it.
+    pub fn shared<T: Serialize>(mut self, object: &T) -> Self {
+        let encoded = encode_shared(object);
+        self.contract.shared = self.take(encoded);
+        self
+    }
+
+    /// Replaces a worker after so many tasks and chunks, for functions that leak.
+    pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
+        if tasks == 0 {
+            self.refused.get_or_insert(ErrorKind::Usage.with("max_tasks_per_worker(0): give at least 1"));
+        }
+        self.contract.max_tasks = Some(tasks);
+        self
+    }
+
+    /// Replaces a worker, between two tasks or phases, whose private memory has grown by more than this since it came up.
+    pub fn max_growth_per_worker(mut self, bytes: u64) -> Self {
+        self.contract.max_growth = Some(bytes);
+        self
+    }
+
+    /// Lets workers go that have had nothing to do for so long; they come back when there is work.
+    pub fn idle_timeout(mut self, patience: Duration) -> Self {
+        self.contract.idle_timeout = Some(patience);
+        self
+    }
+
+    /// Each worker runs on one processor, of those that this program may use, in turn.
+    pub fn pin_workers(mut self) -> Self {
+        self.contract.pin = true;
+        self
+    }
+
+    /// The value, or a note of why there is none, for `build` to return.
+    fn take<T>(&mut self, value: Result<T>) -> Option<T> {
+        value.map_err(|error| self.refused.get_or_insert(error)).ok()
+    }
+
+    /// Starts the workers and waits until all have shown themselves and run their initializer.
     ///
     /// # Errors
-    /// [`ErrorKind::NotInitialised`] without [`swath::init()`](crate::init()) in `main`; [`ErrorKind::Spawn`] when workers do not
+    /// What was refused before; [`ErrorKind::Initializer`]; [`ErrorKind::NotInitialised`] without [`swath::init()`](crate::init()) in `main`; [`ErrorKind::Spawn`] when workers do not
     /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a worker.
     pub fn build(self) -> Result<Pool> {
+        if let Some(error) = self.refused {
+            return Err(error);
+        }
         if panic_note::in_kernel() {
             return Err(ErrorKind::WouldDeadlock.with("a kernel cannot have a pool of its own"));
         }
@@ -103,7 +197,12 @@ impl PoolBuilder {
             swath_platform::signal::catch(swath_platform::signal::TERM);
         }
         let staff = match head_count.workers {
-            0 => Staff::Inline(Mutex::new(Box::new(Inline::new()?))),
+            0 => {
+                self.contract
+                    .enter()
+                    .map_err(|what| ErrorKind::Initializer.with(format!("the initializer failed: {what}")))?;
+                Staff::Inline(Mutex::new(Box::new(Inline::new()?)), self.contract.finalizer)
+            }
             workers => {
                 if !init::is_initialised() {
                     return Err(ErrorKind::NotInitialised.with(
@@ -111,7 +210,8 @@ impl PoolBuilder {
                          (in tests and benches: swath::worker_entry!();)",
                     ));
                 }
-                Staff::Crew(Crew::start(Session::current()?, workers, self.threads.unwrap_or(1).max(1))?)
+                let threads = self.threads.unwrap_or(1).max(1);
+                Staff::Crew(Crew::start(Session::current()?, workers, threads, self.contract)?)
             }
         };
         Ok(Pool {
@@ -134,7 +234,7 @@ impl Pool {
     pub fn workers(&self) -> usize {
         match &self.staff {
             Staff::Crew(crew) => crew.board.workers(),
-            Staff::Inline(_) => 0,
+            Staff::Inline(..) => 0,
         }
     }
 
@@ -144,7 +244,7 @@ impl Pool {
             Staff::Crew(crew) => {
                 crew.lock().members.iter().filter(|m| m.is_present()).map(|m| m.pid).collect()
             }
-            Staff::Inline(_) => Vec::new(),
+            Staff::Inline(..) => Vec::new(),
         }
     }
 
@@ -160,7 +260,7 @@ impl Pool {
         }
         let office = match &self.staff {
             Staff::Crew(crew) => Office::new(Some(crew.desk()?), Arc::downgrade(crew)),
-            Staff::Inline(_) => Office::new(None, Weak::new()),
+            Staff::Inline(..) => Office::new(None, Weak::new()),
         };
         Ok(self.office.get_or_init(|| Arc::new(office)))
     }
@@ -191,6 +291,38 @@ impl Pool {
         desk.is_none_or(|desk| desk.wait_all(deadline))
     }
 
+    /// Finishes all tasks, ends the workers, and returns what their finalizers gave, by worker; those of workers that were replaced after
+    /// their share of tasks are there too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Codec`]: the finalizer gives values of another type.
+    pub fn finish<F: DeserializeOwned>(self) -> Result<Vec<Result<F>>> {
+        self.close();
+        self.join();
+        let mut farewells = match &self.staff {
+            Staff::Crew(crew) => {
+                crew.dismiss();
+                std::mem::take(&mut crew.lock().farewells)
+            }
+            Staff::Inline(_, finalizer) => {
+                let pid = swath_platform::process::getpid();
+                let cause = |what: Fault| Cause { worker: 0, pid, what: *what };
+                finalizer.iter().map(|call| (0, call.run().map_err(cause))).collect()
+            }
+        };
+        farewells.sort_by_key(|(worker, _)| *worker);
+        let decode = |words: std::result::Result<Vec<u8>, Cause>| match words {
+            Err(cause) => Ok(Err(ErrorKind::Failed
+                .with(format!("a finalizer failed; {cause}"))
+                .with_causes(vec![cause]))),
+            Ok(bytes) => postcard::from_bytes(&bytes).map(Ok).map_err(|e| {
+                let name = std::any::type_name::<F>();
+                ErrorKind::Codec.with(format!("a finalizer's value is not of type {name}: {e}"))
+            }),
+        };
+        farewells.into_iter().map(|(_, words)| decode(words)).collect()
+    }
+
     /// Ends the pool now: tasks that are not over are cancelled, workers are ended, as when it is dropped.
     pub fn terminate(self) {
         drop(self);
@@ -219,7 +351,7 @@ impl Pool {
     pub(crate) fn crew(&self) -> Option<&Arc<Crew>> {
         match &self.staff {
             Staff::Crew(crew) => Some(crew),
-            Staff::Inline(_) => None,
+            Staff::Inline(..) => None,
         }
     }
 
@@ -236,7 +368,7 @@ impl Pool {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.staff {
             Staff::Crew(crew) => run::run(crew, &mut memory, plan, self.options, finish),
-            Staff::Inline(inline) => {
+            Staff::Inline(inline, _) => {
                 let mut inline = inline.lock().unwrap_or_else(PoisonError::into_inner);
                 inline.run(&mut memory, plan, finish)
             }

@@ -43,6 +43,7 @@ pub(crate) fn run<T>(
         // SAFETY: the fence below takes the recovery out before `memory` or the plan can go.
         state.phase = Some(unsafe { open(memory, &plan, descriptor.epoch) });
     }
+    crew.rouse();
     let fence = Fence { crew, plan: &plan, epoch: descriptor.epoch, over: false };
     let published = publish(&crew.board, descriptor, chunks, plan.team.is_some());
     let watch = plan.settings.chunk_timeout.map(|limit| Watch::start(crew, fence.epoch, limit));

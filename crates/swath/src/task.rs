@@ -52,8 +52,8 @@ pub(crate) mod table;
 mod ticket;
 mod watch;
 
-pub(crate) use clerk::Driver;
 pub use clerk::{CurrentTask, current_task};
+pub(crate) use clerk::{Driver, call, call_without, drive, open, try_call};
 pub(crate) use group::first_done;
 pub use group::{AsCompleted, Until, Waited, as_completed, wait};
 pub use handle::Task;

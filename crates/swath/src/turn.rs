@@ -45,6 +45,8 @@ pub(crate) struct Hand {
     pub(crate) arena_epoch: u32,
     /// Claims of all its phases.
     pub(crate) claims: u64,
+    /// Chunks and tasks that it may still do before it is replaced.
+    pub(crate) left: u64,
     /// It is the coordinator itself: nobody else looks at failures meanwhile.
     pub(crate) inline: bool,
 }
@@ -142,7 +144,7 @@ impl<'t> Turn<'t> {
     #[inline]
     pub(crate) fn next(&mut self) -> Option<InHand> {
         loop {
-            if self.hand.board.stopped(self.descriptor.epoch) {
+            if self.hand.board.stopped(self.descriptor.epoch) || self.hand.left == 0 {
                 return None;
             }
             let chunk = match self.cell().range.take() {
@@ -165,6 +167,7 @@ impl<'t> Turn<'t> {
     #[inline]
     fn hold(&mut self, claim: Claim) -> InHand {
         self.hand.claims += 1;
+        self.hand.left -= 1;
         let (cell, claims) = (self.hand.board.cell(self.hand.index), self.hand.claims);
         cell.claims.store(claims, Ordering::Relaxed);
         cell.set_current(self.descriptor.epoch, Some(claim.chunk()));

@@ -1,28 +1,30 @@
 //! The main function of a worker process: from `exec` to `exit`, it never returns to the program's own `main`.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::io::Read;
 use std::sync::atomic::Ordering;
 
 use bytemuck::Zeroable;
-use swath_platform::{exe, life, process, signal};
+use swath_platform::{cpu, exe, life, process, signal};
 use swath_segment::{Attachments, Membership, Mode, SegmentRef};
 use swath_sync::Party;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
 use crate::board::{self, Board};
+use crate::contract::{Contract, Farewell, Growth};
 use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
-use crate::task::clerk::Clerk;
 use crate::task::table::Table;
+use crate::task::{self, clerk::Clerk};
 use crate::turn::{Hand, Turn};
 
 /// Exit code of a worker that could not begin; the reason is on its standard error.
 pub(crate) const EXIT_CANNOT_BEGIN: i32 = 121;
+/// Exit code of a worker whose initializer failed; the reason is in its arena.
+const EXIT_INITIALIZER: i32 = 123;
 /// Exit code of a worker that lost its way later.
 const EXIT_LOST: i32 = 122;
 
@@ -57,7 +59,10 @@ impl Assignment {
 pub(crate) fn main(membership: &Membership, args: &[OsString]) -> ! {
     prepare_process(membership.coordinator_pid);
     match begin(membership, args) {
-        Ok(hand) => serve(hand),
+        Ok((mut hand, contract)) => {
+            initialize(&mut hand, &contract);
+            serve(hand, &contract)
+        }
         Err(why) => {
             eprintln!("swath worker {}: {why}", process::getpid());
             std::process::exit(EXIT_CANNOT_BEGIN)
@@ -79,7 +84,7 @@ fn prepare_process(coordinator: u32) {
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
-fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
+fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract), String> {
     let assignment = Assignment::from_args(args).ok_or("its command line is not a worker's")?;
     let mut cache = Attachments::new(membership.control, membership.slot);
     let coordinator = membership.coordinator_pid;
@@ -92,8 +97,9 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
     if assignment.cell >= board.workers() {
         return Err(format!("cell {} of {}", assignment.cell, board.workers()));
     }
+    let contract = read_contract(&board.contract(), coordinator)?;
     let cell = board.cell(assignment.cell);
-    let arena = open_arena(&cell.arena(), coordinator)?;
+    let arena = task::open(&cell.arena(), coordinator)?;
     let slots = membership.control.slots();
     Party::install(slots, membership.slot);
     let hand = Hand {
@@ -105,6 +111,7 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
         arena: Arena::new(arena),
         arena_epoch: 0,
         claims: cell.claims.load(Ordering::Relaxed),
+        left: contract.max_tasks.unwrap_or(u64::MAX),
         inline: false,
     };
     // The coordinator writes our pid once it has us on its list; work that it does not know of, it could not fence.
@@ -112,30 +119,53 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
         std::thread::yield_now();
     }
     slots.enter(membership.slot, assignment.life_word);
-    Ok(hand)
+    Ok((hand, contract))
 }
 
-/// Opens the memory file that the coordinator made for us.
-fn open_arena(arena: &SegmentRef, coordinator: u32) -> Result<File, String> {
-    let path = format!("/proc/{coordinator}/fd/{}", arena.fd);
-    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| format!("{path}: {e}"))?;
-    let meta = file.metadata().map_err(|e| format!("{path}: {e}"))?;
-    if (meta.dev(), meta.ino()) != (arena.dev, arena.ino) {
-        return Err(format!("{path} is not the arena that was meant"));
+/// What the pool tells every worker.
+fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, String> {
+    let mut bytes = Vec::new();
+    task::open(reference, coordinator)?.read_to_end(&mut bytes).map_err(|e| format!("its contract: {e}"))?;
+    postcard::from_bytes(&bytes).map_err(|e| format!("its contract: {e}"))
+}
+
+/// Runs the initializer; a worker whose initializer fails says why, and ends.
+fn initialize(hand: &mut Hand, contract: &Contract) {
+    if contract.pin {
+        // The mask may have changed since the pool was made: then it runs where it may.
+        let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
-    Ok(file)
+    match contract.enter() {
+        Ok(()) => hand.board.cell(hand.index).set_ready(),
+        Err(what) => {
+            say_farewell(hand, &Err(*what));
+            std::process::exit(EXIT_INITIALIZER);
+        }
+    }
+}
+
+/// The last words of a worker, for the coordinator to read when it is gone.
+fn say_farewell(hand: &mut Hand, words: &Farewell) {
+    let record = postcard::to_stdvec(words).unwrap_or_default();
+    if let Ok(at) = hand.arena.append(0, Kind::Farewell, &record, At::NONE) {
+        hand.board.cell(hand.index).farewell.store(at.word(), Ordering::Release);
+    }
 }
 
 /// Takes its turn at every phase (steps 2 to 5 of the board's protocol).
-fn serve(mut hand: Hand) -> ! {
+fn serve(mut hand: Hand, contract: &Contract) -> ! {
     let mut descriptor = board::blank();
     let (mut last_sequence, mut last_sweeps) = (0, 0);
     let mut clerk = None;
+    let mut grown = Growth::new(contract.max_growth);
     loop {
         // Read before the news: what comes later rings again.
         let heard = hand.board.doorbell();
         if hand.board.is_shut_down() {
-            leave();
+            leave(&mut hand, contract);
+        }
+        if hand.left == 0 || grown.too_much() {
+            retire(&mut hand, contract);
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();
@@ -148,12 +178,15 @@ fn serve(mut hand: Hand) -> ! {
             hand.board.copy_phase(&mut descriptor);
             (last_sequence, last_sweeps) = (descriptor.sequence, sweeps);
             take_turn(&mut hand, &descriptor);
+            continue;
         }
         // One at a time: a phase does not wait for all tasks.
         if clerk.as_mut().is_some_and(|clerk| clerk.run_one(&mut hand)) {
             continue;
         }
-        hand.board.wait_doorbell(heard);
+        if !hand.board.wait_doorbell(heard, contract.idle_timeout) {
+            retire(&mut hand, contract);
+        }
     }
 }
 
@@ -196,8 +229,18 @@ fn take_turn(hand: &mut Hand, descriptor: &Descriptor) {
     board.ring_bell();
 }
 
+/// Leaves before it is told to: another one comes when there is work for it.
+fn retire(hand: &mut Hand, contract: &Contract) -> ! {
+    hand.board.cell(hand.index).retire();
+    leave(hand, contract)
+}
+
 /// Ends the process in an orderly way. The life word is disarmed first: handlers of `atexit` may unmap what it points to.
-fn leave() -> ! {
+fn leave(hand: &mut Hand, contract: &Contract) -> ! {
+    if let Some(finalizer) = &contract.finalizer {
+        let words = finalizer.run().map_err(|what| *what);
+        say_farewell(hand, &words);
+    }
     life::disarm();
     std::process::exit(0)
 }

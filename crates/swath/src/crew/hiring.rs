@@ -15,8 +15,9 @@ use super::ladder::Rung;
 use super::{Crew, Member};
 use crate::arena::At;
 use crate::cause::What;
+use crate::error::ErrorKind;
 use crate::ledger::Owner;
-use crate::limits::HANDSHAKE;
+use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT};
 use crate::output::{Lines, Stream};
 use crate::relay::Tap;
 use crate::respawn::Decision;
@@ -72,6 +73,7 @@ impl Crew {
         // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
         slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
         self.expect_handshake(reactor, index, generation);
+        self.expect_initializer(reactor, index, generation);
         Ok(())
     }
 
@@ -136,17 +138,36 @@ impl Crew {
     /// Nobody is left who could run a task, and nobody will come.
     fn tell_desk_if_broken(&self) {
         let state = self.lock();
-        if let (Some(why), Some(desk)) = (&state.broken, self.desk.get())
+        if let (Some((_, why)), Some(desk)) = (&state.broken, self.desk.get())
             && !state.members.iter().any(Member::is_present)
         {
             desk.no_workers(why);
         }
     }
 
+    /// The initializer has its time, too.
+    fn expect_initializer(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
+        if self.contract.initializer.is_none() {
+            return;
+        }
+        let limit = self.contract.initializer_timeout.unwrap_or(INITIALIZER_TIMEOUT);
+        let crew = Arc::downgrade(self);
+        reactor.after(
+            limit,
+            Box::new(move |reactor| {
+                let Some(crew) = crew.upgrade() else { return };
+                let same = crew.lock().members[index].slot.generation == generation;
+                if same && !crew.board.cell(index).is_ready() {
+                    crew.escalate(reactor, index, generation, Rung::Kill, What::TimedOut { limit });
+                }
+            }),
+        );
+    }
+
     fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
         let decision = self.lock().respawn.failed_to_start();
         tracing::warn!("{why}");
-        self.follow(reactor, index, decision, why);
+        self.follow(reactor, index, decision, (ErrorKind::Spawn, why));
     }
 
     pub(super) fn follow(
@@ -154,7 +175,7 @@ impl Crew {
         reactor: &mut Reactor,
         index: usize,
         decision: Decision,
-        why: String,
+        (kind, why): (ErrorKind, String),
     ) {
         match decision {
             Decision::After(Duration::ZERO) => self.hire(reactor, index),
@@ -167,7 +188,7 @@ impl Crew {
                 };
                 reactor.after(pause, Box::new(hire));
             }
-            Decision::GiveUp => self.lock().broken = Some(why),
+            Decision::GiveUp => self.lock().broken = Some((kind, why)),
         }
         self.tell_desk_if_broken();
         self.changed.notify_all();

@@ -9,7 +9,7 @@ use swath_segment::{Reactor, Service};
 
 use super::Crew;
 use crate::cause::What;
-use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
+use crate::limits::{FINALIZER_TIMEOUT, TERM_GRACE, UNKILLABLE_AFTER};
 use swath_sync::SLICE;
 
 /// The rungs of the kill ladder. A time-out begins at the first, an end of the phase at the second.
@@ -100,7 +100,8 @@ impl Crew {
         self.lock().leaving = true;
         self.board.shut_down();
         let mut rung = Rung::Terminate;
-        let mut patience = TERM_GRACE;
+        let finalizer = self.contract.finalizer.as_ref().map(|_| self.contract.finalizer_timeout);
+        let mut patience = finalizer.map_or(TERM_GRACE, |limit| limit.unwrap_or(FINALIZER_TIMEOUT));
         loop {
             let deadline = Instant::now() + patience;
             if self.wait_absent(deadline) {

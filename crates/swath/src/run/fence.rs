@@ -110,7 +110,11 @@ impl Fence<'_, '_> {
             if self.crew.collect_failures(&mut state) > 0 {
                 self.crew.board.announce_sweep();
             }
-            if let Some(why) = state.broken.as_ref().filter(|_| !state.members.iter().any(|m| m.is_present()))
+            if let Some(why) = state
+                .broken
+                .as_ref()
+                .map(|(_, why)| why)
+                .filter(|_| !state.members.iter().any(|m| m.is_present()))
             {
                 tracing::error!("the pool is broken: {why}");
                 return Some(End::NoWorkers);

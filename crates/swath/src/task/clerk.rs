@@ -50,6 +50,13 @@ pub(crate) fn try_call<A: DeserializeOwned, R: Serialize, E: IntoFailure>(
     encode(&value, out)
 }
 
+/// The driver of functions without arguments.
+pub(crate) fn call_without<R: Serialize>(function: u64, _: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    // SAFETY: as above.
+    let function = unsafe { kernel::function::<fn() -> R>(function) }.ok_or_else(not_here)?;
+    encode(&panic_note::catching(|| Ok(function()))?, out)
+}
+
 fn decode<A: DeserializeOwned>(args: &[u8]) -> Result<A, Fault> {
     postcard::from_bytes(args).map_err(|e| setup(format!("its arguments do not decode: {e}")))
 }
@@ -107,7 +114,7 @@ impl Clerk {
     pub(crate) fn run_one(&mut self, hand: &mut Hand) -> bool {
         let (table, board) = (self.table, hand.board);
         let post = table.post(hand.index);
-        if self.is_halted(hand) || !something_waits(&table, post) {
+        if self.is_halted(hand) || hand.left == 0 || !something_waits(&table, post) {
             return false;
         }
         // Step 7: counted before it is taken.
@@ -117,6 +124,7 @@ impl Clerk {
         post.set_current(Some((taken.cell, taken.word.serial())));
         let result = self.run(&taken, hand);
         self.answer(&taken, result, hand);
+        hand.left -= 1;
         post.finished.fetch_add(1, Ordering::Relaxed);
         post.set_current(None);
         true
@@ -204,7 +212,7 @@ fn take(table: &Table, post: &Post, hand: &Hand) -> Option<Taken> {
 }
 
 /// Opens a memory file that the coordinator made.
-fn open(reference: &SegmentRef, coordinator: u32) -> Result<File, String> {
+pub(crate) fn open(reference: &SegmentRef, coordinator: u32) -> Result<File, String> {
     let path = format!("/proc/{coordinator}/fd/{}", reference.fd);
     let file = File::options().read(true).write(true).open(&path).map_err(|e| format!("{path}: {e}"))?;
     let meta = file.metadata().map_err(|e| format!("{path}: {e}"))?;

@@ -17,7 +17,7 @@ use bytemuck::Zeroable;
 use swath_platform::file;
 use swath_segment::{Segment, SegmentRef};
 
-use super::cell::{State, Word};
+use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
@@ -459,6 +459,13 @@ impl Desk {
             self.collect(&mut books, cell);
             self.fill(&mut books);
         }
+    }
+
+    /// Whether no task is left that a worker should run.
+    pub(crate) fn is_idle(&self) -> bool {
+        let books = self.lock();
+        let open = |cell: &Cell| matches!(cell.word().state(), Some(State::Queued | State::Running));
+        books.waiting.is_empty() && !self.table.cells()[..books.top].iter().any(open)
     }
 
     /// Whether a worker has the task in hand.

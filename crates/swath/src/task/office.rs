@@ -52,6 +52,13 @@ impl Office {
         }
     }
 
+    /// There is work: workers that have left for want of it come back.
+    pub(crate) fn rouse(&self) {
+        if let Some(crew) = self.crew.upgrade() {
+            crew.rouse();
+        }
+    }
+
     /// Calls `callback` when the task is over.
     pub(crate) fn tell(&self, ticket: &Ticket, callback: Callback) {
         let Some(desk) = &self.desk else { return steward::call(callback) };

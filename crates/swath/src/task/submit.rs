@@ -183,6 +183,7 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
         };
         let timed = wishes.timeout.is_some();
         let ticket = desk.submit(wishes, call)?;
+        office.rouse();
         if timed {
             office.need_watch();
         }

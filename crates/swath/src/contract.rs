@@ -1,0 +1,182 @@
+//! The contract: what every worker of a pool is told once, before it takes anything.
+//!
+//! It lies in a file in memory that the board names. A worker reads it when it begins, runs the initializer, and only then counts as
+//! up; on its way out, when it is told to leave or has done its share, it runs the finalizer.
+
+use std::any::{Any, TypeId, type_name};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use swath_platform::memory;
+
+use crate::cause::{Fault, What};
+use crate::error::{ErrorKind, Result};
+use crate::kernel::name_of;
+use crate::limits::GROWTH_LOOK;
+use crate::task::{self, Driver};
+
+/// A call that travels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    driver: u64,
+    function: u64,
+    args: Vec<u8>,
+}
+
+impl Call {
+    /// A call of `function` by `driver`, which knows its type.
+    pub(crate) fn new(driver: Driver, function: *const (), args: Result<Vec<u8>>) -> Result<Call> {
+        Ok(Call { driver: name_of(driver as *const ())?, function: name_of(function)?, args: args? })
+    }
+
+    /// Runs it here; its encoded value.
+    pub(crate) fn run(&self) -> Result<Vec<u8>, Fault> {
+        let mut out = Vec::new();
+        task::drive(self.driver, self.function, &self.args, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// What every worker is told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Contract {
+    pub(crate) initializer: Option<Call>,
+    pub(crate) initializer_timeout: Option<Duration>,
+    pub(crate) finalizer: Option<Call>,
+    pub(crate) finalizer_timeout: Option<Duration>,
+    /// The shared object, encoded, with the name of its type.
+    pub(crate) shared: Option<(String, Vec<u8>)>,
+    /// Tasks and chunks until it is replaced.
+    pub(crate) max_tasks: Option<u64>,
+    /// Bytes by which its memory may have grown before it is replaced.
+    pub(crate) max_growth: Option<u64>,
+    /// After so long without work it leaves.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Each worker on a processor of its own.
+    pub(crate) pin: bool,
+}
+
+impl Contract {
+    /// Begins to keep it in this process: the shared object is known, the initializer has run.
+    pub(crate) fn enter(&self) -> Result<(), Fault> {
+        if let Some(shared) = &self.shared {
+            let store = OBJECT.get_or_init(Mutex::default);
+            *store.lock().unwrap_or_else(PoisonError::into_inner) =
+                Shared { encoded: Some(Arc::new(shared.clone())), decoded: HashMap::new() };
+        }
+        self.initializer.as_ref().map_or(Ok(()), |call| call.run().map(drop))
+    }
+}
+
+/// A worker's last words: what its finalizer gave, or what went wrong with the initializer or the finalizer.
+pub(crate) type Farewell = std::result::Result<Vec<u8>, What>;
+
+/// How much more memory than at its beginning a worker has, looked at from time to time.
+pub(crate) struct Growth {
+    most: Option<u64>,
+    first: u64,
+    looked: Instant,
+}
+
+impl Growth {
+    pub(crate) fn new(most: Option<u64>) -> Growth {
+        Growth { most, first: most.map_or(0, |_| resident_bytes()), looked: Instant::now() }
+    }
+
+    /// Whether it has grown by more than it may.
+    pub(crate) fn too_much(&mut self) -> bool {
+        let Some(most) = self.most.filter(|_| self.looked.elapsed() >= GROWTH_LOOK) else { return false };
+        self.looked = Instant::now();
+        resident_bytes().saturating_sub(self.first) > most
+    }
+}
+
+/// Private memory of this process: what is shared is the arrays'.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = statm.split(' ').skip(1).map(|pages| pages.parse::<u64>().unwrap_or(0));
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(shared) * memory::page_size() as u64
+}
+
+// ---- the shared object -----------------------------------------------------------------------------------------------
+
+#[derive(Default)]
+struct Shared {
+    encoded: Option<Arc<(String, Vec<u8>)>>,
+    decoded: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+static OBJECT: OnceLock<Mutex<Shared>> = OnceLock::new();
+
+/// The object that was given to [`PoolBuilder::shared`](crate::PoolBuilder::shared): sent once per worker, decoded at the first call.
+///
+/// # Panics
+/// When the pool has none, or one of another type.
+pub fn worker_shared<T: DeserializeOwned + Send + Sync + 'static>() -> Arc<T> {
+    let wanted = type_name::<T>();
+    let store = OBJECT.get_or_init(Mutex::default);
+    let mut shared = store.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = shared.decoded.get(&TypeId::of::<T>()) {
+        return known.clone().downcast().expect("filed under its type");
+    }
+    let encoded = shared.encoded.clone();
+    let Some((name, bytes)) = encoded.as_deref() else {
+        panic!("this pool shares no object (a {wanted} was asked for)")
+    };
+    assert!(name == wanted, "this pool shares a {name}, not a {wanted}");
+    let value: Arc<T> = Arc::new(postcard::from_bytes(bytes).expect("it was encoded from this type"));
+    shared.decoded.insert(TypeId::of::<T>(), value.clone());
+    value
+}
+
+pub(crate) fn encode_shared<T: Serialize>(object: &T) -> Result<(String, Vec<u8>)> {
+    let name = type_name::<T>();
+    let bytes = postcard::to_stdvec(object).map_err(|e| {
+        ErrorKind::Codec.with(format!("the shared object of type {name} cannot be encoded: {e}"))
+    })?;
+    Ok((name.to_owned(), bytes))
+}
+
+// ---- a worker's own state --------------------------------------------------------------------------------------------
+
+thread_local! {
+    static STATE: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::default();
+}
+
+/// Keeps `value` in this worker, from call to call: a connection, a cache, a loaded model. One value per type; usually
+/// called by an initializer.
+pub fn set_worker_state<T: 'static>(value: T) {
+    STATE.with_borrow_mut(|state| state.insert(TypeId::of::<T>(), Box::new(value)));
+}
+
+/// Lends what [`set_worker_state`] has kept in this worker.
+///
+/// # Panics
+/// When nothing of this type is kept here, or it is lent already.
+pub fn with_worker_state<T: 'static, R>(f: impl FnOnce(&mut T) -> R) -> R {
+    /// Puts it back on every way out, unless there is a new one.
+    struct Lent<T: 'static>(Option<Box<T>>);
+    impl<T: 'static> Drop for Lent<T> {
+        fn drop(&mut self) {
+            let value = self.0.take();
+            STATE.with_borrow_mut(|state| {
+                if let Some(value) = value {
+                    state.entry(TypeId::of::<T>()).or_insert(value);
+                }
+            });
+        }
+    }
+    // Taken out meanwhile, so that `f` may use other states.
+    let taken = STATE.with_borrow_mut(|state| state.remove(&TypeId::of::<T>()));
+    let mut lent = Lent(taken.and_then(|value| value.downcast().ok()));
+    match &mut lent.0 {
+        Some(value) => f(value),
+        None => panic!("this worker keeps no {}, or lends it already", type_name::<T>()),
+    }
+}

@@ -1,0 +1,211 @@
+//! Workers as a staff: how they begin, what each keeps, when they are replaced, and how they leave.
+
+use std::time::{Duration, Instant};
+
+use swath::prelude::*;
+use swath::{What, set_worker_state, with_worker_state, worker_shared};
+use swath_platform::process;
+
+swath::worker_entry!();
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn pid(_: u64) -> u32 {
+    process::getpid()
+}
+
+/// What a worker keeps.
+struct Count(u64);
+
+fn add(n: u64) -> u64 {
+    with_worker_state(|count: &mut Count| {
+        count.0 += n;
+        count.0
+    })
+}
+
+#[test]
+fn initializers_states_and_finalizers() {
+    for workers in [0, 1, 3] {
+        let pool = Pool::builder()
+            .workers(workers)
+            .initializer(|first: u64| set_worker_state(Count(first)), 1000)
+            .finalizer(|| with_worker_state(|count: &mut Count| count.0))
+            .build()
+            .expect("a pool");
+        let tasks: Vec<_> = (1..=100).map(|n| pool.submit(add, n).expect("taken")).collect();
+        assert!(tasks.iter().all(|task| task.result().expect("a value") > 1000));
+        let counts = pool.finish::<u64>().expect("of this type");
+        let counts: Vec<u64> = counts.into_iter().map(|count| count.expect("no error")).collect();
+        assert_eq!(counts.len(), workers.max(1));
+        assert_eq!(counts.iter().sum::<u64>(), 5050 + 1000 * counts.len() as u64);
+    }
+}
+
+#[test]
+fn a_panic_does_not_lose_what_a_worker_keeps() {
+    let pool =
+        Pool::builder().workers(1).initializer(|()| set_worker_state(Count(7)), ()).build().expect("a pool");
+    let fails = |n: u64| -> u64 { with_worker_state(|_: &mut Count| panic!("at {n}")) };
+    pool.apply(fails, 1).expect_err("a panic");
+    assert_eq!(pool.apply(add, 1).expect("a value"), 8);
+    let other = |()| with_worker_state(|text: &mut String| text.len());
+    let error = pool.apply(other, ()).expect_err("no such state").to_string();
+    assert!(error.contains("keeps no alloc::string::String"), "{error}");
+}
+
+#[test]
+fn an_object_is_sent_once_per_worker() {
+    let table: Vec<u64> = (0..100_000).map(|n| n * 3).collect();
+    for workers in [0, 2] {
+        let pool = Pool::builder().workers(workers).shared(&table).build().expect("a pool");
+        let look = |n: usize| worker_shared::<Vec<u64>>()[n];
+        for n in [0, 7, 99_999] {
+            assert_eq!(pool.apply(look, n).expect("a value"), n as u64 * 3);
+        }
+        let same = |()| std::sync::Arc::as_ptr(&worker_shared::<Vec<u64>>()) as usize;
+        let pool = Pool::builder().workers(workers.min(1)).shared(&table).build().expect("a pool");
+        assert_eq!(
+            pool.apply(same, ()).expect("a value"),
+            pool.apply(same, ()).expect("the same"),
+            "decoded once"
+        );
+        let wrong = |()| worker_shared::<String>().len();
+        let error = pool.apply(wrong, ()).expect_err("another type").to_string();
+        assert!(error.contains("not a alloc::string::String"), "{error}");
+    }
+}
+
+#[test]
+fn c09_initializers_that_fail() {
+    let build = |path: String| {
+        let once = |path: String| match std::path::Path::new(&path).exists() {
+            true => Err(format!("{path} is there")),
+            false => Ok(()),
+        };
+        Pool::builder().workers(1).try_initializer(once, path).build()
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a").to_str().expect("UTF-8").to_owned();
+    // At the beginning.
+    std::fs::write(&path, "").expect("a place");
+    let error = build(path.clone()).err().expect("it cannot begin");
+    assert_eq!(error.kind(), ErrorKind::Initializer);
+    assert!(error.to_string().contains("is there"), "{error}");
+    // In a replacement: what is pending is told, and nobody is started for ever.
+    std::fs::remove_file(&path).expect("it was there");
+    let pool = build(path.clone()).expect("now it can");
+    std::fs::write(&path, "").expect("a place");
+    let die = |()| -> u64 { std::process::exit(3) };
+    let dead = pool.submit(die, ()).expect("taken");
+    let pending: Vec<_> = (0..10).map(|n| pool.submit(pid, n)).collect();
+    let code = What::Exited { code: 3 };
+    assert_eq!(dead.result().expect_err("it died").causes()[0].what, code);
+    for task in pending.into_iter().flatten() {
+        let error =
+            task.result_timeout(PATIENCE).transpose().expect("a task that hangs").expect_err("nobody comes");
+        assert!(error.kind() == ErrorKind::NoWorkers && error.to_string().contains("is there"), "{error}");
+    }
+    assert_eq!(pool.submit(pid, 1).expect_err("nobody is there").kind(), ErrorKind::NoWorkers);
+    // And one that takes too long.
+    let slow = |()| -> u64 {
+        loop {
+            std::thread::park();
+        }
+    };
+    let limit = Duration::from_millis(100);
+    let error = Pool::builder().workers(1).initializer(slow, ()).initializer_timeout(limit).build();
+    assert!(error.err().expect("too long").to_string().contains("longer than 100ms"));
+}
+
+#[test]
+fn c10_workers_are_replaced_after_their_share() {
+    for (workers, share, tasks) in [(1, 2, 6), (2, 2, 8), (1, 1, 5)] {
+        let pool = Pool::builder().workers(workers).max_tasks_per_worker(share).build().expect("a pool");
+        let tasks: Vec<_> = (0..tasks).map(|n| pool.submit(pid, n).expect("taken")).collect();
+        let pids: Vec<u32> = tasks.iter().map(|task| task.result().expect("a pid")).collect();
+        for pid in &pids {
+            let times = pids.iter().filter(|other| *other == pid).count();
+            assert!(times <= share as usize, "{pid} ran {times} of {share}: {pids:?}");
+        }
+        if workers == 1 {
+            assert!(
+                pids.chunks(share as usize).all(|same| same.iter().all(|pid| *pid == same[0])),
+                "{pids:?}"
+            );
+        }
+    }
+    // Closed early, while workers are being replaced.
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(5));
+        n
+    };
+    let pool = Pool::builder().workers(3).max_tasks_per_worker(1).build().expect("a pool");
+    let tasks: Vec<_> = (0..6).map(|n| pool.submit(nap, n).expect("taken")).collect();
+    pool.close();
+    pool.join();
+    assert!(tasks.iter().all(swath::Task::successful));
+    // Maps and phases go on with those that come.
+    let pool = Pool::builder().workers(2).max_tasks_per_worker(10).build().expect("a pool");
+    assert_eq!(pool.map_chunked(|n: u64| n, 0..100, 1).expect("values"), (0..100).collect::<Vec<_>>());
+    let mut a = SharedArray::<u64, _>::zeros(100).expect("an array");
+    let report =
+        pool.phase(&mut a).chunk(swath::Chunk::Rows(1)).for_each_report(|_, mut a| a += 1).expect("a phase");
+    assert!(a.view().iter().all(|n| *n == 1));
+    assert_eq!((report.workers_lost, report.retried), (0, 0), "leaving is not dying");
+    let error = Pool::builder().workers(1).max_tasks_per_worker(0).build().err().expect("makes no sense");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn a_worker_that_has_grown_is_replaced() {
+    let pool = Pool::builder().workers(1).max_growth_per_worker(64 << 20).build().expect("a pool");
+    let first = pool.apply(pid, 0).expect("a pid");
+    let leak = |megabytes: usize| {
+        std::mem::forget(vec![1u8; megabytes << 20]);
+        // Longer than a worker goes between two looks at its memory.
+        std::thread::sleep(2 * swath::limits::GROWTH_LOOK);
+        process::getpid()
+    };
+    assert_eq!(pool.apply(leak, 10).expect("a pid"), first);
+    assert_eq!(pool.apply(pid, 0).expect("a pid"), first);
+    assert_eq!(pool.apply(leak, 100).expect("a pid"), first);
+    assert_ne!(pool.apply(pid, 0).expect("a pid"), first, "too large");
+}
+
+#[test]
+fn idle_workers_leave_and_come_back() {
+    let pool = Pool::builder().workers(2).idle_timeout(Duration::from_millis(20)).build().expect("a pool");
+    for round in 0..5 {
+        let n = pool.apply(|n: u64| n + 1, round).expect("a value");
+        assert_eq!(n, round + 1);
+        assert_eq!(pool.map(|n: u64| n, 0..50).expect("values").len(), 50);
+        eventually("they leave", || pool.pids().is_empty());
+    }
+    // Submitting while they are just leaving.
+    for n in 0..100 {
+        std::thread::sleep(Duration::from_micros(19_900 + n * 2));
+        let task = pool.submit(|n: u64| n, n).expect("taken");
+        assert_eq!(
+            task.result_timeout(PATIENCE).transpose().expect("a task that hangs").expect("a value"),
+            n
+        );
+    }
+}
+
+#[test]
+fn workers_can_be_pinned() {
+    let pool = Pool::builder().workers(2).pin_workers().build().expect("a pool");
+    let cpus = |_: u64| std::thread::available_parallelism().expect("known").get();
+    for n in 0..20 {
+        assert_eq!(pool.apply(cpus, n).expect("a value"), 1);
+    }
+}
