@@ -11,6 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::scenario::Moment;
 use crate::word;
 
 /// Bytes of state that a scenario may use.
@@ -47,6 +48,8 @@ struct Text {
 #[repr(C)]
 struct Board {
     cue: AtomicU32,
+    /// 1 + how far the forerunner came.
+    forerun: AtomicU32,
     arrived: [AtomicU32; ROLES],
     texts: [Text; ROLES],
 }
@@ -71,6 +74,7 @@ impl Stage {
     pub(crate) fn clear(&self) -> io::Result<()> {
         map_shared(self.state, STATE_BYTES, libc::MAP_FIXED)?;
         self.board.cue.store(0, Ordering::SeqCst);
+        self.board.forerun.store(0, Ordering::SeqCst);
         for role in 0..ROLES {
             self.board.arrived[role].store(0, Ordering::SeqCst);
             self.board.texts[role].len.store(0, Ordering::SeqCst);
@@ -100,6 +104,17 @@ impl Stage {
     /// Has that role arrived?
     pub(crate) fn has_arrived(&self, role: usize) -> bool {
         self.board.arrived[role].load(Ordering::SeqCst) != 0
+    }
+
+    /// The harness has killed the forerunner there.
+    pub(crate) fn note_forerun(&self, moment: Moment) {
+        self.board.forerun.store(1 + moment as u32, Ordering::SeqCst);
+    }
+
+    /// How far the forerunner came, if there was one.
+    pub(crate) fn forerun(&self) -> Option<Moment> {
+        let noted = self.board.forerun.load(Ordering::SeqCst);
+        [Moment::Before, Moment::Within, Moment::After].into_iter().find(|moment| 1 + *moment as u32 == noted)
     }
 
     /// The harness gives the cue: the victim is asleep and wants to be woken, or is dead.

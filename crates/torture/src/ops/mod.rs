@@ -19,6 +19,7 @@ mod rwlock;
 mod segment;
 mod semaphore;
 mod slot;
+mod succession;
 mod value;
 
 use crate::scenario::Case;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(pipe::cases());
     cases.extend(post::cases());
     cases.extend(list::cases());
+    cases.extend(succession::cases());
     cases.extend(slot::cases());
     cases.extend(ledger::cases());
     cases.extend(segment::cases());
