@@ -81,7 +81,7 @@ impl Tally {
 pub(crate) enum Form {
     /// Every point.
     Full,
-    /// At most about [`Scenario::short_points`], and around every system call.
+    /// At most about [`Scenario::short_points`], around every system call, and behind every change of the shared state.
     ///
     /// [`Scenario::short_points`]: crate::scenario::Scenario::short_points
     Short,
@@ -248,7 +248,7 @@ impl Battery {
     fn reference(&self, case: &Case, fate: Option<Fate<'_>>) -> Result<Trace, Outcome> {
         let who = Tracees::Victim { fate, back: None };
         let mut run = begin(&self.stage, case, &self.text, who).map_err(Unready::outcome)?;
-        let (trace, ended) = Trace::record(&self.stage, &mut run.tracee, |_| ());
+        let (trace, ended) = Trace::record(&self.stage, &mut run.tracee);
         let outcome = match ended {
             // Not struck: it is let go to its natural end and the survivors still must finish.
             Stop::Ended => self.finish(case, run, Moment::After, Instant::now()).0,

@@ -4,10 +4,8 @@
 //! but once for every state that the memory passes through while it is stepped: *death n* comes when the state has
 //! changed n times, half-way to the next change. Death 0 is before the first change, the last one after the last.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::scenario::Moment;
-use crate::stage::{STATE_BYTES, Stage};
+use crate::stage::Stage;
 use crate::trace::{self, Plan, Point, Trace};
 use crate::tracer::{Stop, Tracee};
 
@@ -25,21 +23,15 @@ pub(crate) struct Fate<'f> {
 }
 
 impl Forerunner {
-    /// Steps it through to its end and compares the state after every instruction.
+    /// Steps it through to its end.
     pub(crate) fn study(stage: &Stage, tracee: &mut Tracee<'_>) -> Result<Forerunner, Stop> {
-        let (mut changes, mut state) = (vec![0], digest(stage));
-        let (trace, end) = Trace::record(stage, tracee, |step| {
-            let found = digest(stage);
-            if found != state {
-                state = found;
-                changes.push(step);
-            }
-        });
+        let (trace, end) = Trace::record(stage, tracee);
         if end != Stop::Ended {
             return Err(end);
         }
-        let ends = changes.iter().skip(1).copied().chain([trace.steps() + 1]);
-        let deaths = changes.iter().zip(ends).map(|(from, to)| from.midpoint(to)).collect();
+        let begins = [0].into_iter().chain(trace.changes.iter().copied());
+        let ends = trace.changes.iter().copied().chain([trace.steps() + 1]);
+        let deaths = begins.zip(ends).map(|(from, to)| from.midpoint(to)).collect();
         Ok(Forerunner { trace, deaths })
     }
 
@@ -83,19 +75,4 @@ impl Fate<'_> {
         stage.note_forerun(moment);
         Ok(())
     }
-}
-
-/// Two different states have the same one by accident only.
-fn digest(stage: &Stage) -> u64 {
-    const LANES: usize = 4;
-    let words: &[AtomicU64; STATE_BYTES / size_of::<u64>()] = stage.part(0);
-    let (rows, _) = words.as_chunks::<LANES>();
-    let mut lanes = [1_u64, 2, 3, 4];
-    for row in rows {
-        for (lane, word) in lanes.iter_mut().zip(row) {
-            *lane =
-                (*lane ^ word.load(Ordering::Relaxed)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
-        }
-    }
-    lanes.into_iter().fold(0, |sum, lane| (sum ^ lane).wrapping_mul(0xD6E8_FEB8_6659_FD93).rotate_left(31))
 }

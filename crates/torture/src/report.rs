@@ -40,7 +40,7 @@ impl Progress {
             spread = format!(" after {} deaths of a forerunner", tally.ways);
         }
         if tally.stride > 1 {
-            spread += &format!(" (1 in {}, and around system calls)", tally.stride);
+            spread += &format!(" (1 in {}, around calls, behind changes)", tally.stride);
         }
         if tally.cut > 0 {
             spread += &format!(", {} of the sample cut for time", tally.cut);

@@ -82,7 +82,7 @@ pub(crate) trait Scenario {
     fn bury(&self, _stage: &Stage) {}
 
     /// How many evenly spread points the short form takes of a longer operation. It always takes those around system
-    /// calls besides.
+    /// calls and behind changes of the shared state besides.
     fn short_points(&self) -> usize {
         400
     }

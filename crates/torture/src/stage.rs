@@ -8,7 +8,7 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::scenario::Moment;
@@ -24,6 +24,8 @@ pub(crate) const VICTIM: usize = 0;
 pub(crate) const CHECKER: usize = ROLES - 1;
 
 const TEXT_BYTES: usize = 500;
+/// x86-64 only.
+const PAGE_BYTES: usize = 4096;
 
 /// A type that may be laid over fresh zero pages that other processes see too.
 ///
@@ -35,7 +37,7 @@ pub(crate) unsafe trait Staged: 'static {}
 // SAFETY: (1), (2), (3): plain atomics.
 unsafe impl Staged for AtomicU32 {}
 // SAFETY: as AtomicU32.
-unsafe impl Staged for std::sync::atomic::AtomicU64 {}
+unsafe impl Staged for AtomicU64 {}
 // SAFETY: an array of what is Staged.
 unsafe impl<T: Staged, const N: usize> Staged for [T; N] {}
 
@@ -80,6 +82,22 @@ impl Stage {
             self.board.texts[role].len.store(0, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// A number that is another one when the state is, but for an accident. Pages that nobody has touched are passed over.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut touched = [0_u8; STATE_BYTES / PAGE_BYTES];
+        // SAFETY: `touched` has a byte for each page of the state, which is mapped.
+        let told = unsafe { libc::mincore(self.state.cast(), STATE_BYTES, touched.as_mut_ptr()) } == 0;
+        let mut sum = 0;
+        for (page, _) in touched.iter().enumerate().filter(|(_, touched)| !told || **touched & 1 != 0) {
+            let words: &[AtomicU64; PAGE_BYTES / size_of::<u64>()] = self.part(page * PAGE_BYTES);
+            for word in words {
+                sum =
+                    (sum ^ word.load(Ordering::Relaxed)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+            }
+        }
+        sum
     }
 
     /// The state's first byte.

@@ -9,6 +9,8 @@ use crate::tracer::{Stop, Tracee};
 
 /// An operation of more instructions than this does not end.
 const STEPS_MAX: usize = 4_000_000;
+/// So far the state is compared after each step.
+const WATCHED_STEPS_MAX: usize = 20_000;
 /// How often the victim may need a cue before it is called hung.
 const CUES_MAX: usize = 20;
 /// What a breakpoint hit costs, in steps.
@@ -54,6 +56,7 @@ impl std::str::FromStr for Point {
 }
 
 /// A run from the opening to the closing breakpoint.
+#[derive(Default)]
 pub(crate) struct Trace {
     /// The program counter before every step, and behind the last.
     pub(crate) pcs: Vec<u64>,
@@ -61,6 +64,9 @@ pub(crate) struct Trace {
     asleep: Vec<usize>,
     /// Steps that are system calls.
     calls: Vec<usize>,
+    /// So many steps had been made when the shared state was another one than a step before; of the first
+    /// [`WATCHED_STEPS_MAX`].
+    pub(crate) changes: Vec<usize>,
     /// For every step: is its program counter met there for the first time, and met in the other reference run too?
     landmark: Vec<bool>,
 }
@@ -81,16 +87,10 @@ impl Plan {
 }
 
 impl Trace {
-    /// Steps through undisturbed, companions get their cues when it sleeps; `look` is called at every stop, the first and the
-    /// last included. How it ended says the second.
-    pub(crate) fn record(
-        stage: &Stage,
-        tracee: &mut Tracee<'_>,
-        mut look: impl FnMut(usize),
-    ) -> (Trace, Stop) {
-        let mut trace =
-            Trace { pcs: vec![tracee.pc()], asleep: Vec::new(), calls: Vec::new(), landmark: Vec::new() };
-        look(0);
+    /// Steps through undisturbed, companions get their cues when it sleeps. How it ended says the second.
+    pub(crate) fn record(stage: &Stage, tracee: &mut Tracee<'_>) -> (Trace, Stop) {
+        let mut trace = Trace { pcs: vec![tracee.pc()], ..Trace::default() };
+        let mut state = stage.digest();
         loop {
             let step = trace.pcs.len() - 1;
             if tracee.at_system_call() {
@@ -105,7 +105,12 @@ impl Trace {
                 return (trace, stop);
             }
             trace.pcs.push(tracee.pc());
-            look(step + 1);
+            if step < WATCHED_STEPS_MAX {
+                let before = std::mem::replace(&mut state, stage.digest());
+                if state != before {
+                    trace.changes.push(step + 1);
+                }
+            }
             if trace.pcs.len() > STEPS_MAX {
                 return (trace, Stop::Stuck);
             }
@@ -128,9 +133,11 @@ impl Trace {
             Form::Full | Form::UntilCaught => 1,
             Form::Short => last.div_ceil(short_points).max(1),
         };
-        // Those around system calls first: if the short form has to cut, it cuts evenly spread ones.
+        // Those around system calls and behind changes first: if the short form has to cut, it cuts evenly spread ones.
         let around = self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]);
-        let mut points: Vec<Point> = [at(0), at(last)].into_iter().chain(around).chain(asleep).collect();
+        let behind = self.changes.iter().copied().map(at);
+        let mut points: Vec<Point> =
+            [at(0), at(last)].into_iter().chain(around).chain(behind).chain(asleep).collect();
         points.extend((first % stride..=last).step_by(stride).map(at));
         let mut seen = BTreeSet::new();
         points.retain(|point| point.step <= last && seen.insert(*point));
