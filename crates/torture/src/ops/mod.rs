@@ -13,6 +13,8 @@ mod pipe;
 mod post;
 pub(crate) mod props;
 mod queue;
+mod raw_lock;
+mod raw_memory;
 mod recursive;
 mod ring;
 mod rwlock;
@@ -29,6 +31,7 @@ pub(crate) fn all() -> Vec<Case> {
     let mut cases = mutex::cases();
     cases.extend(rwlock::cases());
     cases.extend(recursive::cases());
+    cases.extend(raw_lock::cases());
     cases.extend(semaphore::cases());
     cases.extend(condvar::cases());
     cases.extend(once::cases());
