@@ -15,6 +15,7 @@ mod battery;
 mod chaos;
 mod forerunner;
 mod ops;
+mod raw_memory;
 mod report;
 mod rivals;
 mod room;

@@ -14,7 +14,6 @@ mod post;
 pub(crate) mod props;
 mod queue;
 mod raw_lock;
-mod raw_memory;
 mod recursive;
 mod ring;
 mod rwlock;

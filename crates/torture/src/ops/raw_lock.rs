@@ -4,21 +4,23 @@
 //! finds half a change finds the count moved since the value was last whole.
 
 use std::mem;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use swath_sync::raw_sync::Timeout;
 use swath_sync::raw_sync::locks::LockImpl;
 
 use super::props;
-use super::raw_memory::{Which, halves, learn_own_name, taken_over};
+use crate::raw_memory::{Which, learn_own_name, taken_over};
 use crate::scenario::{Case, Entrance, Fault, Finding, Moment, Scenario, Verdict, case, expect};
 use crate::stage::Stage;
 
+const LOCK_AT: usize = 0x9_0000;
+const HALVES_AT: usize = LOCK_AT + 256;
 /// The count at which the value was last whole.
 const KNOWN: usize = 0;
 /// Who is dead is looked for when the time is over: soon, so that not every point costs a slice.
-const SOON: Duration = Duration::from_millis(2);
+pub(super) const SOON: Duration = Duration::from_millis(2);
 /// How long the others try while the victim stands still: longer than a slice.
 const PATIENCE: Duration = Duration::from_millis(70);
 
@@ -63,24 +65,38 @@ struct Play {
 
 impl Play {
     fn lock(&self, stage: &Stage) -> Box<dyn LockImpl> {
-        self.which.on(stage)
+        lock_of(self.which, stage)
     }
 
-    /// Takes it, finds out whether somebody died, repairs, changes, gives it back.
     fn take_and_look(&self, stage: &Stage) -> Finding {
-        let lock = self.lock(stage);
-        let guard = loop {
-            // Not for ever: it is the wait with an end that has to ask before it gives up.
-            match lock.try_lock(Timeout::Val(SOON)) {
-                Ok(guard) => break guard,
-                Err(_) => continue,
-            }
-        };
-        let verdict = look(stage, &*lock)?;
-        change(stage);
-        drop(guard);
-        Ok(verdict)
+        update(self.which, stage)
     }
+}
+
+/// The lock of this run.
+pub(super) fn lock_of(which: Which, stage: &Stage) -> Box<dyn LockImpl> {
+    which.within(stage.part(LOCK_AT))
+}
+
+/// Takes it, finds out whether somebody died, repairs, changes, gives it back.
+pub(super) fn update(which: Which, stage: &Stage) -> Finding {
+    let lock = lock_of(which, stage);
+    let guard = loop {
+        // Not for ever: it is the wait with an end that has to ask before it gives up.
+        match lock.try_lock(Timeout::Val(SOON)) {
+            Ok(guard) => break guard,
+            Err(_) => continue,
+        }
+    };
+    let verdict = look(stage, &*lock)?;
+    change(stage);
+    drop(guard);
+    Ok(verdict)
+}
+
+/// What the lock guards: two halves that are equal when nobody holds it.
+pub(super) fn halves(stage: &Stage) -> &'static [AtomicU64; 2] {
+    stage.part(HALVES_AT)
 }
 
 /// Under the lock.

@@ -9,6 +9,7 @@ mod locks;
 mod messages;
 mod once;
 mod queue;
+mod raw;
 mod record;
 mod ring;
 mod semaphore;
@@ -32,11 +33,19 @@ trait Heirloom {
     /// What the first does, who does not live to undo it.
     fn leave(&self, stage: &Stage, me: &Party);
 
+    /// What an heir does before it comes to that.
+    fn prepare(&self) {}
+
     /// Takes over from whoever was there before, and goes through to the end: what forerunner and victim die in.
     fn inherit(&self, stage: &Stage, me: &Party, heir: Heir) -> Finding;
 
     /// The checker's part: nobody else is left.
     fn check(&self, stage: &Stage, me: &Party, ends: Ends) -> Finding;
+
+    /// As [`Scenario::short_points`], for all deaths of the forerunner together.
+    fn short_points(&self) -> usize {
+        400
+    }
 
     /// Who else is there.
     fn companions(&self) -> &[Entrance] {
@@ -101,6 +110,7 @@ impl<H: Heirloom> Succession<H> {
     fn heir<'s>(&'s self, stage: &'s Stage, heir: Heir) -> Box<dyn FnOnce() + 's> {
         let slot = if heir == Heir::Forerunner { FORERUNNER } else { VICTIM };
         let me = props::become_party(stage, slot, self.news != News::Service);
+        self.heirloom.prepare();
         Box::new(move || drop(std::hint::black_box(self.heirloom.inherit(stage, &me, heir))))
     }
 }
@@ -139,6 +149,10 @@ impl<H: Heirloom> Scenario for Succession<H> {
         self.heir(stage, Heir::Victim)
     }
 
+    fn short_points(&self) -> usize {
+        self.heirloom.short_points()
+    }
+
     fn aftermath(&self, stage: &Stage, moment: Moment) -> Finding {
         let forerunner = stage.forerun().ok_or("there was no forerunner")?;
         if self.news != News::Mark {
@@ -174,6 +188,8 @@ pub(super) fn cases() -> Vec<Case> {
         of("rw-write", locks::Halves::RwLock),
         of("relock", locks::Halves::Recursive),
         of("array", locks::Halves::Array),
+        of("raw-lock", raw::Raw::Lock),
+        of("raw-read", raw::Raw::Read),
         of("sem-acquire", semaphore::Permit),
         of("cond-wait", condvar::Letters),
         of("once", once::Work),
