@@ -62,6 +62,8 @@ mod inner {
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+    use loom::sync::{Arc, Condvar, Mutex};
+
     pub use loom::sync::atomic::Ordering;
     pub(crate) use loom::thread::yield_now;
     pub(crate) use swath_platform::futex::Wait;
@@ -211,10 +213,15 @@ mod inner {
         }
     }
 
+    /// Somebody asleep: the words that it sleeps on, by address, and what wakes it.
+    struct Sleeper {
+        words: Vec<usize>,
+        woken: Arc<Condvar>,
+    }
+
     loom::lazy_static! {
-        /// All futex queues of the model in one: a wake may wake strangers, which is allowed.
-        static ref QUEUE: (loom::sync::Mutex<()>, loom::sync::Condvar) =
-            (loom::sync::Mutex::new(()), loom::sync::Condvar::new());
+        /// The kernel's futex queues, all in one: who sleeps, in the order in which they came. A wake takes out whom it wakes.
+        static ref SLEEPERS: Mutex<Vec<Sleeper>> = Mutex::new(Vec::new());
     }
 
     /// A model has no time: no deadline passes, and whoever has one is never the last to wait.
@@ -229,6 +236,15 @@ mod inner {
     }
 
     pub(crate) fn wait_any_until(words: &[(&AtomicU32, u32)], deadline_ns: u64) -> Wait {
+        let unchanged = || words.iter().all(|(word, expected)| word.0.load(Ordering::SeqCst) == *expected);
+        sleep(
+            words.iter().map(|(word, _)| std::ptr::from_ref(*word).addr()).collect(),
+            unchanged,
+            deadline_ns,
+        )
+    }
+
+    fn sleep(words: Vec<usize>, unchanged: impl Fn() -> bool, deadline_ns: u64) -> Wait {
         if dead() {
             return Wait::Interrupted;
         }
@@ -236,21 +252,35 @@ mod inner {
             yield_now();
             return Wait::TimedOut;
         }
-        let queue = QUEUE.0.lock().unwrap();
-        if words.iter().any(|(word, expected)| word.0.load(Ordering::SeqCst) != *expected) {
+        let mut sleepers = SLEEPERS.lock().unwrap();
+        if !unchanged() {
             return Wait::Changed;
         }
-        drop(QUEUE.1.wait(queue).unwrap());
+        let woken = Arc::new(Condvar::new());
+        sleepers.push(Sleeper { words, woken: woken.clone() });
+        drop(woken.wait(sleepers).unwrap());
         Wait::Woken
     }
 
-    pub(crate) fn wake(_word: &AtomicU32, _n: u32) -> u32 {
-        if !dead() {
-            let queue = QUEUE.0.lock().unwrap();
-            QUEUE.1.notify_all();
-            drop(queue);
+    pub(crate) fn wake(word: &AtomicU32, n: u32) -> u32 {
+        wake_at(std::ptr::from_ref(word).addr(), n)
+    }
+
+    fn wake_at(address: usize, n: u32) -> u32 {
+        if dead() {
+            return 0;
         }
-        0
+        let mut sleepers = SLEEPERS.lock().unwrap();
+        let mut woken = 0;
+        sleepers.retain(|sleeper| {
+            let wakes = woken < n && sleeper.words.contains(&address);
+            if wakes {
+                woken += 1;
+                sleeper.woken.notify_one();
+            }
+            !wakes
+        });
+        woken
     }
 
     pub(crate) fn wake_all(word: &AtomicU32) -> u32 {

@@ -5,55 +5,30 @@
 //!    L (returned), and one more, written `k~`, for every step k in which the victim fell asleep in the kernel.
 //! 2. *Strike at k*: the same again on fresh state, up to step k; there the fault; then the survivors under the watchdog.
 //! 3. What is left in the surroundings is compared with what was before.
+//!
+//! With a forerunner there are as many *ways* as it has deaths, and each is treated so: in both steps it dies before the victim
+//! begins.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::forerunner::{Fate, Forerunner};
 use crate::scenario::{Case, Entrance, Fault, Moment, Verdict};
 use crate::stage::{CHECKER, Stage, VICTIM};
 use crate::surroundings::Surroundings;
+use crate::trace::{Plan, Trace, approach, wake};
 use crate::tracer::{Stop, Text, Tracee};
 use crate::victim;
 use crate::watchdog::{self, DEADLINE, Ending};
 
-/// An operation of more instructions than this does not end.
-const STEPS_MAX: usize = 4_000_000;
 /// What the short form spends on one case at most; then it cuts the sample, and says so.
 const SHORT_LIMIT: Duration = Duration::from_secs(12);
 /// A case with this many failures is not pursued further: the rest counts as not tried.
 const FAILURES_MAX: usize = 5;
-/// How often the victim may need a cue before it is called hung.
-const CUES_MAX: usize = 20;
 /// If the victim does not come by a landmark, the next attempt relies on one that is so many steps earlier.
 const DETOURS: [usize; 3] = [0, 100, 1500];
-/// What a breakpoint hit costs, in steps.
-const HIT_COST: usize = 2;
 
-/// Where to strike.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Point {
-    /// Instructions executed since the opening breakpoint.
-    pub(crate) step: usize,
-    /// Asleep in the system call that is the next instruction.
-    pub(crate) asleep: bool,
-}
-
-impl fmt::Display for Point {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.step, if self.asleep { "~" } else { "" })
-    }
-}
-
-impl std::str::FromStr for Point {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Point, String> {
-        let (number, asleep) = text.strip_suffix('~').map_or((text, false), |number| (number, true));
-        let step =
-            number.parse().map_err(|_| format!("`{text}` is not a step: a number, or a number and `~`"))?;
-        Ok(Point { step, asleep })
-    }
-}
+pub(crate) use crate::trace::Point;
 
 /// What came of one strike.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,7 +49,10 @@ pub(crate) struct Failure {
 /// The sum over one case.
 #[derive(Default, Debug)]
 pub(crate) struct Tally {
+    /// Of the longest way.
     pub(crate) steps: usize,
+    /// Deaths of a forerunner, or 1.
+    pub(crate) ways: usize,
     pub(crate) points: usize,
     /// 1 = every point; n = every n-th, and those around system calls.
     pub(crate) stride: usize,
@@ -103,7 +81,7 @@ impl Tally {
 pub(crate) enum Form {
     /// Every point.
     Full,
-    /// At most about [`Scenario::short_points`], and around every system call.
+    /// At most about [`Scenario::short_points`], around every system call, and behind every change of the shared state.
     ///
     /// [`Scenario::short_points`]: crate::scenario::Scenario::short_points
     Short,
@@ -124,27 +102,40 @@ pub(crate) struct Battery {
     pub(crate) deadline: Duration,
 }
 
-/// The reference run's trace.
-struct Trace {
-    pcs: Vec<u64>,
-    asleep: Vec<usize>,
-    calls: Vec<usize>,
-    /// For every step: is its program counter met there for the first time, and met in the other reference run too?
-    landmark: Vec<bool>,
-}
-
-/// How to reach a step: instructions to run to, one after the other, each at its n-th meeting since the one before; and
-/// single steps from the step that is reached so.
-#[derive(Clone, Debug, Default)]
-struct Plan {
-    legs: Vec<(u64, usize)>,
-    reached: usize,
-}
-
 /// A run whose victim stands at the opening breakpoint.
 struct Run<'r> {
     companions: Vec<(i32, usize)>,
     tracee: Tracee<'r>,
+}
+
+/// What has happened when the victim begins, and its trace then.
+struct Way<'f> {
+    fate: Option<Fate<'f>>,
+    trace: Trace,
+}
+
+/// Why the victim does not stand at its opening breakpoint.
+enum Unready {
+    Failed(Outcome),
+    /// The forerunner was not met where it should die.
+    Astray(Stop),
+}
+
+impl From<Outcome> for Unready {
+    fn from(outcome: Outcome) -> Unready {
+        Unready::Failed(outcome)
+    }
+}
+
+impl Unready {
+    fn outcome(self) -> Outcome {
+        match self {
+            Unready::Failed(outcome) => outcome,
+            Unready::Astray(stop) => {
+                Outcome::Hung(format!("the forerunner did not come to its death: {stop:?}"))
+            }
+        }
+    }
 }
 
 impl Battery {
@@ -162,27 +153,29 @@ impl Battery {
     /// Strikes `case` at the points of `form`.
     pub(crate) fn play(&self, case: &Case, form: Form, mut progress: impl FnMut(usize, usize)) -> Tally {
         let mut tally = Tally::default();
-        let trace = match self.references(case) {
-            Ok(trace) => trace,
+        let forerunner = case.play.has_forerunner().then(|| self.study(case)).transpose();
+        let ways = forerunner.as_ref().map_err(Outcome::clone).and_then(|forerunner| {
+            let only = if let Form::Only(point) = form { Some(point.after) } else { None };
+            self.ways(case, forerunner.as_ref(), only)
+        });
+        let ways = match ways {
+            Ok(ways) => ways,
             Err(outcome) => {
                 tally.points = 1;
                 tally.not_tried = 1;
-                self.put_down(&mut tally, Point { step: 0, asleep: false }, 0, outcome);
+                self.put_down(&mut tally, Point::default(), 0, outcome);
                 return tally;
             }
         };
-        tally.steps = trace.pcs.len() - 1;
-        tally.counters = trace.pcs.iter().copied().collect();
-        let (points, stride) = trace.points(form, case.play.short_points());
-        (tally.points, tally.stride) = (points.len(), stride);
+        let points = plan(&mut tally, &ways, form, case.play.short_points());
         let start = Instant::now();
-        for (n, point) in points.iter().enumerate() {
+        for (n, (way, point)) in points.iter().enumerate() {
             progress(n, points.len());
             if form == Form::Short && start.elapsed() > SHORT_LIMIT {
                 (tally.points, tally.cut) = (n, points.len() - n);
                 break;
             }
-            match self.strike(case, *point, &trace) {
+            match self.strike(case, *point, way) {
                 Ok((pc, outcome, took)) => {
                     tally.slowest = tally.slowest.max(took);
                     tally.struck.insert(pc);
@@ -213,9 +206,38 @@ impl Battery {
         }
     }
 
+    /// Two undisturbed runs of the forerunner.
+    fn study(&self, case: &Case) -> Result<Forerunner, Outcome> {
+        let study = || {
+            let mut run =
+                begin(&self.stage, case, &self.text, Tracees::Forerunner).map_err(Unready::outcome)?;
+            let studied = Forerunner::study(&self.stage, &mut run.tracee);
+            let stop = studied.as_ref().err().copied().unwrap_or(Stop::Ended);
+            let outcome = self.give_up(run, stop);
+            studied.map_err(|_| outcome)
+        };
+        let mut forerunner = study()?;
+        forerunner.find_landmarks(&study()?);
+        Ok(forerunner)
+    }
+
+    /// One for each death of the forerunner, if there is one; or the only one asked for.
+    fn ways<'f>(
+        &self,
+        case: &Case,
+        forerunner: Option<&'f Forerunner>,
+        only: Option<usize>,
+    ) -> Result<Vec<Way<'f>>, Outcome> {
+        let Some(forerunner) = forerunner else {
+            return Ok(vec![Way { fate: None, trace: self.references(case, None)? }]);
+        };
+        let fates = forerunner.fates().filter(|fate| only.is_none_or(|only| only == fate.changes()));
+        fates.map(|fate| Ok(Way { fate: Some(fate), trace: self.references(case, Some(fate))? })).collect()
+    }
+
     /// Two reference runs: where they differ (an operation that looks at pids, clocks, random numbers) is no landmark.
-    fn references(&self, case: &Case) -> Result<Trace, Outcome> {
-        let (one, other) = (self.reference(case)?, self.reference(case)?);
+    fn references(&self, case: &Case, fate: Option<Fate<'_>>) -> Result<Trace, Outcome> {
+        let (one, other) = (self.reference(case, fate)?, self.reference(case, fate)?);
         let (mut shorter, longer) =
             if one.pcs.len() <= other.pcs.len() { (one, other) } else { (other, one) };
         shorter.find_landmarks(&longer);
@@ -223,28 +245,10 @@ impl Battery {
     }
 
     /// The victim steps through undisturbed; companions get their cues when it sleeps.
-    fn reference(&self, case: &Case) -> Result<Trace, Outcome> {
-        let mut run = begin(&self.stage, case, &self.text)?;
-        let mut trace =
-            Trace { pcs: vec![run.tracee.pc()], asleep: Vec::new(), calls: Vec::new(), landmark: Vec::new() };
-        let ended = loop {
-            let step = trace.pcs.len() - 1;
-            if run.tracee.at_system_call() {
-                trace.calls.push(step);
-            }
-            let mut stop = run.tracee.step();
-            if stop == Stop::Asleep {
-                trace.asleep.push(step);
-                stop = wake(&self.stage, &mut run.tracee, stop);
-            }
-            match stop {
-                Stop::Here => trace.pcs.push(run.tracee.pc()),
-                other => break other,
-            }
-            if trace.pcs.len() > STEPS_MAX {
-                break Stop::Stuck;
-            }
-        };
+    fn reference(&self, case: &Case, fate: Option<Fate<'_>>) -> Result<Trace, Outcome> {
+        let who = Tracees::Victim { fate, back: None };
+        let mut run = begin(&self.stage, case, &self.text, who).map_err(Unready::outcome)?;
+        let (trace, ended) = Trace::record(&self.stage, &mut run.tracee);
         let outcome = match ended {
             // Not struck: it is let go to its natural end and the survivors still must finish.
             Stop::Ended => self.finish(case, run, Moment::After, Instant::now()).0,
@@ -257,21 +261,27 @@ impl Battery {
     }
 
     /// Brings a victim to `point` and strikes. `Err` if it never stood there.
-    fn strike(&self, case: &Case, point: Point, trace: &Trace) -> Result<(u64, Outcome, Duration), Stop> {
+    fn strike(&self, case: &Case, point: Point, way: &Way<'_>) -> Result<(u64, Outcome, Duration), Stop> {
         // An operation may take another way this time (it looks at clocks, pids and random numbers): then an instruction
         // that the plan relies on is met less often, or never. The last attempt goes by single steps alone.
         let mut last = Stop::Stuck;
-        let plans = DETOURS.map(|back| trace.plan(point.step, back));
-        for plan in plans.iter().chain([&Plan::default()]) {
-            let mut run = match begin(&self.stage, case, &self.text) {
+        let trace = &way.trace;
+        for back in DETOURS.map(Some).into_iter().chain([None]) {
+            let who = Tracees::Victim { fate: way.fate, back };
+            let mut run = match begin(&self.stage, case, &self.text, who) {
                 Ok(run) => run,
-                Err(outcome) => return Ok((0, outcome, Duration::ZERO)),
+                Err(Unready::Failed(outcome)) => return Ok((0, outcome, Duration::ZERO)),
+                Err(Unready::Astray(stop)) => {
+                    last = stop;
+                    continue;
+                }
             };
-            let asleep = match approach(&self.stage, &mut run.tracee, point, plan) {
+            let plan = back.map_or_else(Plan::default, |back| trace.plan(point.step, back));
+            let asleep = match approach(&self.stage, &mut run.tracee, point, &plan) {
                 Stop::Here => false,
                 Stop::Asleep => true,
                 // This time it had fewer instructions, and has returned.
-                Stop::Ended if plan.legs.is_empty() && !point.asleep => false,
+                Stop::Ended if plan.is_plain() && !point.asleep => false,
                 missed => {
                     last = missed;
                     let died = matches!(missed, Stop::Died(_));
@@ -377,87 +387,88 @@ impl Battery {
     }
 }
 
-impl Trace {
-    fn points(&self, form: Form, short_points: usize) -> (Vec<Point>, usize) {
-        let last = self.pcs.len() - 1;
-        let at = |step: usize| Point { step, asleep: false };
-        let asleep = self.asleep.iter().map(|step| Point { step: *step, asleep: true });
-        let stride = match form {
-            Form::Only(point) => return (vec![point], 1),
-            Form::Asleep => return (asleep.collect(), 1),
-            Form::Full | Form::UntilCaught => 1,
-            Form::Short => last.div_ceil(short_points).max(1),
-        };
-        // Those around system calls first: if the short form has to cut, it cuts evenly spread ones.
-        let around = self.calls.iter().flat_map(|step| [at(*step), at(*step + 1)]);
-        let mut points: Vec<Point> = [at(0), at(last)].into_iter().chain(around).chain(asleep).collect();
-        points.extend((0..=last).step_by(stride).map(at));
-        let mut seen = BTreeSet::new();
-        points.retain(|point| point.step <= last && seen.insert(*point));
-        (points, stride)
+/// The points of all ways in turn, so that what is cut for time is cut of each.
+fn plan<'w, 'f>(
+    tally: &mut Tally,
+    ways: &'w [Way<'f>],
+    form: Form,
+    short_points: usize,
+) -> Vec<(&'w Way<'f>, Point)> {
+    tally.ways = ways.len();
+    let mut points = Vec::new();
+    for way in ways {
+        tally.steps = tally.steps.max(way.trace.steps());
+        tally.counters.extend(&way.trace.pcs);
+        let after = way.fate.map_or(0, Fate::changes);
+        // Each way has other steps in its sample.
+        let (of_way, stride) = way.trace.points(form, short_points.div_ceil(ways.len()), after);
+        tally.stride = tally.stride.max(stride);
+        points.extend(of_way.into_iter().enumerate().map(|(n, point)| (n, way, Point { after, ..point })));
     }
-
-    fn find_landmarks(&mut self, other: &Trace) {
-        let elsewhere: HashSet<u64> = other.pcs.iter().copied().collect();
-        let mut met = HashSet::new();
-        self.landmark = self.pcs.iter().map(|pc| met.insert(*pc) && elsewhere.contains(pc)).collect();
-    }
-
-    /// First to the last landmark on the way, which is found again even if the way there is longer or shorter this time.
-    /// From there, in a loop, to the n-th meeting with another one, and the rest
-    /// by single steps; whatever is cheapest. Landmarks of the last `back` steps are passed over.
-    fn plan(&self, step: usize, back: usize) -> Plan {
-        let last = step.saturating_sub(back);
-        let Some(anchor) = (2..=last).rev().find(|at| self.landmark[*at]) else { return Plan::default() };
-        let mut legs = vec![(self.pcs[anchor], 1)];
-        let mut met: HashMap<u64, usize> = HashMap::new();
-        let mut best = (step - anchor, None, anchor);
-        for (at, pc) in self.pcs.iter().enumerate().take(step + 1).skip(anchor + 1) {
-            let hits = met.entry(*pc).or_default();
-            *hits += 1;
-            let cost = *hits * HIT_COST + (step - at);
-            if cost < best.0 {
-                best = (cost, Some((*pc, *hits)), at);
-            }
-        }
-        legs.extend(best.1);
-        Plan { legs, reached: best.2 }
-    }
+    points.sort_by_key(|(n, ..)| *n);
+    tally.points = points.len();
+    points.into_iter().map(|(_, way, point)| (way, point)).collect()
 }
 
-/// Clears and sets the stage; companions and victim come in.
-fn begin<'r>(stage: &Stage, case: &Case, text: &'r Text) -> Result<Run<'r>, Outcome> {
+/// Who is brought to its opening breakpoint.
+#[derive(Copy, Clone)]
+enum Tracees<'f> {
+    Forerunner,
+    /// After the forerunner's death, if there is one; `back` as in [`Fate::befall`].
+    Victim {
+        fate: Option<Fate<'f>>,
+        back: Option<usize>,
+    },
+}
+
+/// Clears and sets the stage; companions, forerunner and victim come in.
+fn begin<'r>(stage: &Stage, case: &Case, text: &'r Text, who: Tracees<'_>) -> Result<Run<'r>, Unready> {
     let wrong = |error: std::io::Error| Outcome::Wrong(format!("the harness itself: {error}"));
     stage.clear().map_err(wrong)?;
     case.play.set(stage);
     let mut companions = Vec::new();
-    let outcome = (|| {
+    let ready = (|| {
         enter(stage, case, Entrance::BeforeVictim, &mut companions)?;
-        let pid = victim::fork_victim(stage, || case.play.victim(stage)).map_err(wrong)?;
-        let tracee = Tracee::adopt(pid, text).map_err(|stop| {
-            Outcome::Wrong(format!(
-                "the victim did not come to its operation: {stop:?} {}",
-                stage.said(VICTIM)
-            ))
-        })?;
+        let Tracees::Victim { fate, back } = who else {
+            return Ok(adopt(stage, text, || case.play.forerunner(stage))?);
+        };
+        if let Some(fate) = fate {
+            let forerunner = adopt(stage, text, || case.play.forerunner(stage))?;
+            fate.befall(stage, forerunner, back).map_err(Unready::Astray)?;
+            case.play.bury(stage);
+        }
+        let tracee = adopt(stage, text, || case.play.victim(stage))?;
         match enter(stage, case, Entrance::AfterVictim, &mut companions) {
             Ok(()) => Ok(tracee),
             Err(outcome) => {
                 tracee.kill();
-                Err(outcome)
+                Err(Unready::Failed(outcome))
             }
         }
     })();
-    match outcome {
+    match ready {
         Ok(tracee) => Ok(Run { companions, tracee }),
-        Err(outcome) => {
+        Err(unready) => {
             for (pid, _) in &companions {
                 watchdog::kill(*pid);
                 watchdog::reap(*pid, true);
             }
-            Err(outcome)
+            Err(unready)
         }
     }
+}
+
+/// Forks somebody who stops before its operation.
+fn adopt<'r, 's>(
+    stage: &Stage,
+    text: &'r Text,
+    prepare: impl FnOnce() -> Box<dyn FnOnce() + 's>,
+) -> Result<Tracee<'r>, Outcome> {
+    let pid = victim::fork_victim(stage, prepare)
+        .map_err(|error| Outcome::Wrong(format!("the harness itself: {error}")))?;
+    Tracee::adopt(pid, text).map_err(|stop| {
+        Outcome::Wrong(format!("the victim did not come to its operation: {stop:?} {}", stage.said(VICTIM)))
+    })
 }
 
 /// Starts the companions of one entrance and waits until each stands (or sleeps) in its place.
@@ -482,70 +493,6 @@ fn enter(
         }
     }
     Ok(())
-}
-
-/// Steps to `point`; [`Stop::Here`] or [`Stop::Asleep`] when it stands (sleeps) there.
-fn approach(stage: &Stage, tracee: &mut Tracee<'_>, point: Point, plan: &Plan) -> Stop {
-    for (pc, hits) in &plan.legs {
-        let stop = run_to(stage, tracee, *pc, *hits);
-        tracee.clear_breakpoint();
-        if stop != Stop::Here {
-            return stop;
-        }
-    }
-    for _ in plan.reached..point.step {
-        let stop = tracee.step();
-        let stop = wake(stage, tracee, stop);
-        if stop != Stop::Here {
-            return stop;
-        }
-    }
-    if point.asleep { tracee.step() } else { Stop::Here }
-}
-
-/// Runs until the `hits`-th meeting with `pc`, counted from step 1.
-fn run_to(stage: &Stage, tracee: &mut Tracee<'_>, pc: u64, hits: usize) -> Stop {
-    let mut met = 0;
-    // By single steps off every meeting that is under the feet: the breakpoint would count it once more.
-    loop {
-        let stop = tracee.step();
-        let stop = wake(stage, tracee, stop);
-        if stop != Stop::Here {
-            return stop;
-        }
-        if tracee.pc() != pc {
-            break;
-        }
-        met += 1;
-        if met == hits {
-            return Stop::Here;
-        }
-    }
-    // After a stop by the breakpoint the kernel lets the tracee pass it once.
-    while met < hits {
-        let stop = tracee.run_to(pc);
-        let stop = wake(stage, tracee, stop);
-        if stop != Stop::Here {
-            return stop;
-        }
-        if tracee.pc() != pc {
-            return Stop::Stuck;
-        }
-        met += 1;
-    }
-    Stop::Here
-}
-
-/// While the victim sleeps: cue the companions, wait on.
-fn wake(stage: &Stage, tracee: &mut Tracee<'_>, mut stop: Stop) -> Stop {
-    for _ in 0..CUES_MAX {
-        if stop != Stop::Asleep {
-            return stop;
-        }
-        stage.give_cue();
-        stop = tracee.keep_waiting();
-    }
-    if stop == Stop::Asleep { Stop::Stuck } else { stop }
 }
 
 /// Waits for the survivors and reads their findings.

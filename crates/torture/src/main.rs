@@ -13,7 +13,9 @@ compile_error!("swath-torture single-steps x86-64 processes by ptrace on Linux")
 
 mod battery;
 mod chaos;
+mod forerunner;
 mod ops;
+mod raw_memory;
 mod report;
 mod rivals;
 mod room;
@@ -22,6 +24,7 @@ mod seeded;
 mod self_test;
 mod stage;
 mod surroundings;
+mod trace;
 mod tracer;
 mod victim;
 mod watchdog;
@@ -60,7 +63,8 @@ enum Command {
         /// Every instruction of long operations too (the default samples those).
         #[arg(long, conflicts_with = "step")]
         full: bool,
-        /// Only this kill point, as a failure names it: `117`, or `117~` for asleep in the call at 117.
+        /// Only this kill point, as a failure names it: `117`, `117~` for asleep in the call at 117, `3:117` after the forerunner's
+        /// third change.
         #[arg(long)]
         step: Option<Point>,
     },

@@ -36,8 +36,11 @@ impl Progress {
     /// The case is through.
     pub(crate) fn end(&self, tally: &Tally) {
         let mut spread = String::new();
+        if tally.ways > 1 {
+            spread = format!(" after {} deaths of a forerunner", tally.ways);
+        }
         if tally.stride > 1 {
-            spread = format!(" (1 in {}, and around system calls)", tally.stride);
+            spread += &format!(" (1 in {}, around calls, behind changes)", tally.stride);
         }
         if tally.cut > 0 {
             spread += &format!(", {} of the sample cut for time", tally.cut);

@@ -38,6 +38,7 @@ pub(crate) enum Entrance {
 
 /// How far the victim had come.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub(crate) enum Moment {
     /// Before the operation's first instruction.
     Before,
@@ -66,8 +67,22 @@ pub(crate) trait Scenario {
     /// Brings the victim to its operation; the returned closure *is* the operation that is stepped through.
     fn victim<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's>;
 
+    /// Whether somebody goes before the victim and is killed inside its own operation: once for every state of the shared
+    /// memory that it passes through. [`Stage::forerun`] says how far it came.
+    fn has_forerunner(&self) -> bool {
+        false
+    }
+
+    /// Brings the forerunner to its operation, as [`Scenario::victim`] the victim.
+    fn forerunner<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's> {
+        self.victim(stage)
+    }
+
+    /// The forerunner's death is confirmed, the victim has not come. Runs in the harness: nothing that could block.
+    fn bury(&self, _stage: &Stage) {}
+
     /// How many evenly spread points the short form takes of a longer operation. It always takes those around system
-    /// calls besides.
+    /// calls and behind changes of the shared state besides.
     fn short_points(&self) -> usize {
         400
     }

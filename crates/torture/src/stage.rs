@@ -8,9 +8,10 @@
 
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::scenario::Moment;
 use crate::word;
 
 /// Bytes of state that a scenario may use.
@@ -23,6 +24,8 @@ pub(crate) const VICTIM: usize = 0;
 pub(crate) const CHECKER: usize = ROLES - 1;
 
 const TEXT_BYTES: usize = 500;
+/// x86-64 only.
+const PAGE_BYTES: usize = 4096;
 
 /// A type that may be laid over fresh zero pages that other processes see too.
 ///
@@ -34,7 +37,7 @@ pub(crate) unsafe trait Staged: 'static {}
 // SAFETY: (1), (2), (3): plain atomics.
 unsafe impl Staged for AtomicU32 {}
 // SAFETY: as AtomicU32.
-unsafe impl Staged for std::sync::atomic::AtomicU64 {}
+unsafe impl Staged for AtomicU64 {}
 // SAFETY: an array of what is Staged.
 unsafe impl<T: Staged, const N: usize> Staged for [T; N] {}
 
@@ -47,6 +50,8 @@ struct Text {
 #[repr(C)]
 struct Board {
     cue: AtomicU32,
+    /// 1 + how far the forerunner came.
+    forerun: AtomicU32,
     arrived: [AtomicU32; ROLES],
     texts: [Text; ROLES],
 }
@@ -71,11 +76,28 @@ impl Stage {
     pub(crate) fn clear(&self) -> io::Result<()> {
         map_shared(self.state, STATE_BYTES, libc::MAP_FIXED)?;
         self.board.cue.store(0, Ordering::SeqCst);
+        self.board.forerun.store(0, Ordering::SeqCst);
         for role in 0..ROLES {
             self.board.arrived[role].store(0, Ordering::SeqCst);
             self.board.texts[role].len.store(0, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// A number that is another one when the state is, but for an accident. Pages that nobody has touched are passed over.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut touched = [0_u8; STATE_BYTES / PAGE_BYTES];
+        // SAFETY: `touched` has a byte for each page of the state, which is mapped.
+        let told = unsafe { libc::mincore(self.state.cast(), STATE_BYTES, touched.as_mut_ptr()) } == 0;
+        let mut sum = 0;
+        for (page, _) in touched.iter().enumerate().filter(|(_, touched)| !told || **touched & 1 != 0) {
+            let words: &[AtomicU64; PAGE_BYTES / size_of::<u64>()] = self.part(page * PAGE_BYTES);
+            for word in words {
+                sum =
+                    (sum ^ word.load(Ordering::Relaxed)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+            }
+        }
+        sum
     }
 
     /// The state's first byte.
@@ -100,6 +122,17 @@ impl Stage {
     /// Has that role arrived?
     pub(crate) fn has_arrived(&self, role: usize) -> bool {
         self.board.arrived[role].load(Ordering::SeqCst) != 0
+    }
+
+    /// The harness has killed the forerunner there.
+    pub(crate) fn note_forerun(&self, moment: Moment) {
+        self.board.forerun.store(1 + moment as u32, Ordering::SeqCst);
+    }
+
+    /// How far the forerunner came, if there was one.
+    pub(crate) fn forerun(&self) -> Option<Moment> {
+        let noted = self.board.forerun.load(Ordering::SeqCst);
+        [Moment::Before, Moment::Within, Moment::After].into_iter().find(|moment| 1 + *moment as u32 == noted)
     }
 
     /// The harness gives the cue: the victim is asleep and wants to be woken, or is dead.

@@ -99,7 +99,7 @@ impl RwLock {
                 Waited::Dead(seen)
                     if Holder::of_word(self.cells.writer.word.load(Ordering::Acquire)).is_some() =>
                 {
-                    self.cells.writer.free_dead(seen);
+                    self.cells.writer.free_dead(me, seen);
                 }
                 Waited::Dead(seen) => {
                     let _ = awaited.compare_exchange(seen, 0, Ordering::Acquire, Ordering::Relaxed);

@@ -92,12 +92,14 @@ impl Words {
         true
     }
 
-    /// Frees the lock in the name of its dead holder, for a reader.
-    pub(super) fn free_dead(&self, seen: u64) {
-        if self.swap(seen, FREE) {
+    /// Frees the lock of its dead holder, for a reader. In the reader's name until the death is counted: killed in between,
+    /// it is itself a dead holder, and the next one counts.
+    pub(super) fn free_dead(&self, me: Holder, seen: u64) {
+        if self.swap(seen, me.bits() | WAITERS) {
             if let Some(holder) = Holder::of_word(seen) {
                 self.count(holder);
             }
+            self.word.store(FREE, Ordering::Release);
             futex::wake_all(low_half(&self.word));
         }
     }

@@ -13,12 +13,14 @@ mod pipe;
 mod post;
 pub(crate) mod props;
 mod queue;
+mod raw_lock;
 mod recursive;
 mod ring;
 mod rwlock;
 mod segment;
 mod semaphore;
 mod slot;
+mod succession;
 mod value;
 
 use crate::scenario::Case;
@@ -28,6 +30,7 @@ pub(crate) fn all() -> Vec<Case> {
     let mut cases = mutex::cases();
     cases.extend(rwlock::cases());
     cases.extend(recursive::cases());
+    cases.extend(raw_lock::cases());
     cases.extend(semaphore::cases());
     cases.extend(condvar::cases());
     cases.extend(once::cases());
@@ -40,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(pipe::cases());
     cases.extend(post::cases());
     cases.extend(list::cases());
+    cases.extend(succession::cases());
     cases.extend(slot::cases());
     cases.extend(ledger::cases());
     cases.extend(segment::cases());

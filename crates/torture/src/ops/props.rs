@@ -1,7 +1,7 @@
 //! What of swath lies on the stage, and who plays: the slot table, a lock, an event, a barrier, and a count.
 //!
-//! The checker has slot 0 and plays the service thread, the victim has slot 1, companion `n` slot `n + 2`; all of
-//! generation 1, because every run begins with a fresh table.
+//! The checker has slot 0 and plays the service thread, the victim has slot 1, companion `n` slot `n + 2`, the dead and the
+//! forerunner the last two; all of generation 1, because every run begins with a fresh table.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,9 +30,11 @@ const KILLED: DeathCause = DeathCause(libc::SIGKILL as u32);
 pub(crate) const CHECKER: SlotId = SlotId { index: 0, generation: 1 };
 /// The victim's slot.
 pub(crate) const VICTIM: SlotId = SlotId { index: 1, generation: 1 };
-const PARTIES: u16 = 6;
 /// The slot of somebody who is dead before the play begins.
-pub(crate) const DEAD: SlotId = SlotId { index: PARTIES - 1, generation: 1 };
+pub(crate) const DEAD: SlotId = SlotId { index: 5, generation: 1 };
+/// The forerunner's slot.
+pub(crate) const FORERUNNER: SlotId = SlotId { index: 6, generation: 1 };
+const PARTIES: u16 = 7;
 
 /// Companion `n`'s slot.
 pub(crate) fn companion(n: usize) -> SlotId {

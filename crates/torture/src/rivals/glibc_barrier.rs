@@ -15,7 +15,7 @@ const DEAD_AT: usize = 128 * 1024;
 pub(super) fn cases() -> Vec<(&'static str, Form, Case)> {
     let dies = |arrives| case("rival", "barrier", Dies { arrives });
     vec![
-        ("before it arrives", Form::Only(Point { step: 0, asleep: false }), dies(false)),
+        ("before it arrives", Form::Only(Point::at(0)), dies(false)),
         ("waiting in it", Form::Asleep, dies(true)),
     ]
 }

@@ -48,7 +48,7 @@ pub(super) trait Lock: Copy + 'static {
 pub(super) fn cases(lock: impl Lock) -> Vec<(&'static str, Form, Case)> {
     let dies = |place| case("rival", "lock", Dies { lock, place });
     vec![
-        ("holding it", Form::Only(Point { step: 0, asleep: false }), dies(Place::Holding)),
+        ("holding it", Form::Only(Point::at(0)), dies(Place::Holding)),
         ("waiting for it", Form::Asleep, dies(Place::Waiting)),
         ("anywhere in take, update, give", Form::UntilCaught, dies(Place::Anywhere)),
     ]

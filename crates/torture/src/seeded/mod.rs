@@ -9,6 +9,7 @@
 mod barrier;
 mod channel;
 mod condition;
+mod doubt;
 mod ledger;
 mod lock;
 mod names;
@@ -40,6 +41,7 @@ pub(crate) struct Seed {
 /// All seeded bugs.
 pub(crate) fn bugs() -> Vec<Seed> {
     let mut bugs = lock::bugs();
+    bugs.extend(doubt::bugs());
     bugs.extend(robust::bugs());
     bugs.extend(barrier::bugs());
     bugs.extend(condition::bugs());
@@ -55,6 +57,7 @@ pub(crate) fn bugs() -> Vec<Seed> {
 /// The same toys without a flaw.
 pub(crate) fn sound() -> Vec<Case> {
     let mut cases = lock::sound();
+    cases.extend(doubt::sound());
     cases.extend(robust::sound());
     cases.extend(barrier::sound());
     cases.extend(condition::sound());

@@ -13,6 +13,7 @@ mod parts;
 mod pipe;
 mod post;
 mod queue;
+mod raw;
 mod record;
 mod recursive;
 mod ring;
@@ -24,6 +25,7 @@ mod value;
 
 use super::act::Act;
 use super::arena::Arena;
+use crate::raw_memory::Which;
 pub(super) use toy::Flaw;
 
 /// All of them, in fresh memory.
@@ -32,6 +34,8 @@ pub(super) fn all(arena: &Arena<'_>) -> Vec<Box<dyn Act>> {
         Box::new(mutex::Sum::new(arena)),
         Box::new(recursive::Nested::new(arena)),
         Box::new(rwlock::Table::new(arena)),
+        Box::new(raw::Counted::new(arena, Which::Mutex)),
+        Box::new(raw::Counted::new(arena, Which::RwLock)),
         Box::new(semaphore::Permits::new(arena)),
         Box::new(condvar::Gate::new(arena)),
         Box::new(once::Beginnings::new(arena)),
