@@ -40,6 +40,10 @@ pub enum ErrorKind {
     Sync,
     /// An option that makes no sense.
     Usage,
+    /// A process died before its function had returned: see [`Failure`](crate::process::Failure), which is the error's source.
+    Died,
+    /// Processes that start each other deeper than [`NESTING_MAX`](crate::limits::NESTING_MAX).
+    TooDeep,
 }
 
 /// Something went wrong in the engine. [`Error::kind`] is for programs, `Display` for people.
