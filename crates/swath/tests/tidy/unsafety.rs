@@ -115,6 +115,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/queue_processes.rs", "places queues in shared memory"),
     ("crates/sync/tests/slots.rs", "places a slot table in shared memory, forks"),
     ("crates/sync/tests/support/mod.rs", "shared memory, fork, signals"),
+    ("crates/swath/tests/isolated.rs", "crashes on purpose, sets a limit that cuts an answer in two"),
     ("crates/swath/tests/processes.rs", "descriptors that careless libraries leave open"),
     ("crates/swath/tests/shared.rs", "forks"),
     ("benches/questions/sync.rs", "places primitives in shared memory"),
