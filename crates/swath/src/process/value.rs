@@ -20,6 +20,7 @@ pub(crate) const PANICKED: i32 = 101;
 /// | `String`, `&'static str` | 1 | the text |
 /// | `Ok(value)`, `Some(value)` | that of the value | |
 /// | `Err(error)` | 1 | the error and its sources |
+/// | `!` | whatever ends it | |
 /// | a panic | 101 | its message and place |
 pub trait ExitValue: sealed::Sealed {
     /// The exit code, when what there is to say has been said.
@@ -66,6 +67,26 @@ exit_values! {
     usize: |code| code as i32;
     &'static str: |text| { say(format_args!("{text}")); FAILED };
     String: |text| { say(format_args!("{text}")); FAILED };
+}
+
+/// `!`, which cannot be written as a type yet, but named as what a function that never returns returns: a closure that only panics
+/// has it.
+type Never = <fn() -> ! as Returns>::Value;
+
+#[doc(hidden)]
+pub trait Returns {
+    type Value;
+}
+
+impl<R> Returns for fn() -> R {
+    type Value = R;
+}
+
+impl sealed::Sealed for Never {}
+impl ExitValue for Never {
+    fn report(self) -> i32 {
+        self
+    }
 }
 
 impl<T: ExitValue> sealed::Sealed for Option<T> {}
