@@ -1,14 +1,19 @@
-//! Whether this process is the one that said so, or a forked copy of it: one load instead of a system call.
+//! Forking: whether this process is the one that said so, or a forked copy of it (one load instead of a system call); and copies
+//! made on purpose, by a process with one thread.
 //!
 //! A page that the kernel wipes in children (`MADV_WIPEONFORK`, madvise(2), since 4.14) holds a mark. Where the kernel
 //! refuses, process ids are compared.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::Advice;
 
-use crate::memory;
+use crate::spawn::Child;
+use crate::{memory, process};
 
 /// The marked process; a wiped 0 in its children.
 fn mark() -> Option<&'static AtomicU32> {
@@ -44,6 +49,97 @@ pub fn is_own(pid: u32) -> bool {
 #[inline]
 pub fn is_copy() -> bool {
     mark().is_some_and(|mark| mark.load(Ordering::Relaxed) == 0)
+}
+
+/// The names of this process's threads.
+pub fn threads() -> io::Result<Vec<String>> {
+    let names = std::fs::read_dir("/proc/self/task")?.map(|thread| {
+        let name = std::fs::read_to_string(thread?.path().join("comm"));
+        // One that ends while we look is not there any more, but we may have counted it.
+        Ok(name.unwrap_or_default().trim_end().to_owned())
+    });
+    names.collect()
+}
+
+/// An error unless this process has one thread. Only that thread could start another, and it is here.
+fn check_alone() -> io::Result<()> {
+    match threads()?.len() {
+        1 => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::ResourceBusy, "this process has more than one thread")),
+    }
+}
+
+/// Where [`fork`] has come back.
+#[derive(Debug)]
+pub enum Side {
+    /// In the process that called it; this is the copy.
+    Parent(Child),
+    /// In the copy.
+    Child,
+}
+
+/// Makes a copy of this process.
+///
+/// # Errors
+///
+/// It has more than one thread; the kernel refuses, or has no descriptor for the pidfd: then there is no copy.
+pub fn fork() -> io::Result<Side> {
+    check_alone()?;
+    // SAFETY: what makes a fork unsafe is other threads, whose locks and half-done work the copy would keep: there are none.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => match process::pidfd_open(pid as u32) {
+            Ok(pidfd) => Ok(Side::Parent(Child { pid: pid as u32, pidfd })),
+            Err(error) => {
+                // SAFETY: our own child, which nobody has reaped; a null status is allowed.
+                unsafe {
+                    libc::kill(pid, libc::SIGKILL);
+                    libc::waitpid(pid, std::ptr::null_mut(), 0);
+                }
+                Err(error)
+            }
+        },
+    }
+}
+
+/// Ends the process without what was registered for its end.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: no code of ours or the host's runs any more.
+    unsafe { libc::_exit(code) }
+}
+
+/// Writes out what the C library's streams have in store.
+pub fn write_out_streams() {
+    // SAFETY: null means all streams, which lock themselves.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Puts `by` in the place of standard input (0), output (1) or error (2).
+pub fn replace_stream(number: i32, by: impl AsFd) -> io::Result<()> {
+    match number {
+        0 => rustix::stdio::dup2_stdin(by)?,
+        1 => rustix::stdio::dup2_stdout(by)?,
+        _ => rustix::stdio::dup2_stderr(by)?,
+    }
+    Ok(())
+}
+
+/// Sets, or removes, a variable of this process's environment.
+///
+/// # Errors
+///
+/// It has more than one thread.
+pub fn set_variable(name: &OsStr, value: Option<&OsStr>) -> io::Result<()> {
+    check_alone()?;
+    // SAFETY: no other thread could be reading the environment.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

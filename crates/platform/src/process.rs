@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -101,7 +101,16 @@ pub fn wait_exit(pidfd: &impl AsFd, timeout: Duration) -> bool {
 
 /// Takes the exit status of a child. `None`: it still runs. `ECHILD`: not our child, or the host program took the status.
 pub fn reap(pidfd: &impl AsFd) -> io::Result<Option<ExitStatus>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    wait_id(pidfd, WaitIdOptions::empty())
+}
+
+/// How a child has ended, without reaping it: its pid, and the number of its group, stay taken.
+pub fn peek(pidfd: &impl AsFd) -> io::Result<Option<ExitStatus>> {
+    wait_id(pidfd, WaitIdOptions::NOWAIT)
+}
+
+fn wait_id(pidfd: &impl AsFd, more: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | more;
     let Some(status) = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options)? else {
         return Ok(None);
     };
@@ -112,6 +121,51 @@ pub fn reap(pidfd: &impl AsFd) -> io::Result<Option<ExitStatus>> {
         (None, None) => 0,
     };
     Ok(Some(ExitStatus { raw }))
+}
+
+/// What a process has used up when it ended.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Processor time, its own and the kernel's for it.
+    pub cpu: Duration,
+    /// The most memory that was resident at one time, in bytes. A process that was started by `vfork` and `exec` begins with
+    /// its parent's figure.
+    pub peak_bytes: u64,
+}
+
+/// As [`reap`], with what the process has used.
+pub fn reap_with_usage(pidfd: &impl AsFd) -> io::Result<Option<(ExitStatus, Usage)>> {
+    // SAFETY: both structures are plain data, for which zero is valid.
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG;
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: waitid(2) has a fifth argument, which the C library does not pass on; both results are live locals, and the
+    // descriptor is borrowed for the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, fd, &raw mut info, options, &raw mut usage) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has filled the fields of a child's end, or left all of it zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let raw = match info.si_code {
+        libc::CLD_EXITED => (status as u32 & 0xff) << 8,
+        libc::CLD_DUMPED => status as u32 | 0x80,
+        _ => status as u32,
+    };
+    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+    let cpu = time(usage.ru_utime) + time(usage.ru_stime);
+    Ok(Some((ExitStatus { raw }, Usage { cpu, peak_bytes: usage.ru_maxrss as u64 * 1024 })))
+}
+
+/// The most memory that this process has had resident at one time, in bytes; 0 when `/proc` does not tell.
+pub fn own_peak_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// What `/proc/PID/stat` says of a process, as far as we need it.
@@ -249,6 +303,24 @@ pub fn kill_group(pid: u32, signal: i32) -> io::Result<()> {
     Ok(rustix::process::kill_process_group(pid_of(pid)?, signal_of(signal)?)?)
 }
 
+/// Makes `pid`, this process or a child of it that has not executed another program, the leader of a group of its own. Parent and
+/// child both do it: whichever is later finds it done.
+pub fn lead_group(pid: u32) {
+    if let Ok(pid) = pid_of(pid) {
+        let _ = rustix::process::setpgid(Some(pid), Some(pid));
+    }
+}
+
+/// Lets every signal through in the calling thread.
+pub fn unblock_signals() {
+    // SAFETY: sigset_t is a plain bit set, for which zero is valid; it is a live local.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
 /// Blocks every signal in the calling thread until the value is dropped.
 #[derive(Debug)]
 pub struct SignalsBlocked {
@@ -309,6 +381,31 @@ pub fn raise_open_files() -> u64 {
 /// The largest file that this process may make (`RLIMIT_FSIZE`): beyond it the kernel sends SIGXFSZ.
 pub fn file_size_limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
+/// What a process may be forbidden to have more of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Limited {
+    /// Bytes of private writable memory (`RLIMIT_DATA`): heap, stacks of threads; not what is shared.
+    Data,
+    /// Seconds of processor time (`RLIMIT_CPU`). At the limit comes SIGXCPU, a second later SIGKILL.
+    CpuSeconds,
+    /// Open descriptors (`RLIMIT_NOFILE`).
+    Files,
+}
+
+/// Limits this process, for good. Never above what it was allowed before.
+pub fn limit(what: Limited, to: u64) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (resource, grace) = match what {
+        Limited::Data => (Resource::Data, 0),
+        // With both at one value the kernel sends SIGKILL alone, which says nothing.
+        Limited::CpuSeconds => (Resource::Cpu, 1),
+        Limited::Files => (Resource::Nofile, 0),
+    };
+    let maximum = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let hard = to.saturating_add(grace).min(maximum);
+    Ok(setrlimit(resource, Rlimit { current: Some(to.min(hard)), maximum: Some(hard) })?)
 }
 
 #[cfg(test)]

@@ -38,6 +38,12 @@ pub const STOP: i32 = libc::SIGSTOP;
 pub const CONT: i32 = libc::SIGCONT;
 /// SIGBUS, as a number.
 pub const BUS: i32 = libc::SIGBUS;
+/// SIGSEGV, as a number.
+pub const SEGV: i32 = libc::SIGSEGV;
+/// SIGABRT, as a number.
+pub const ABRT: i32 = libc::SIGABRT;
+/// SIGXCPU, as a number.
+pub const XCPU: i32 = libc::SIGXCPU;
 
 /// `SIGSEGV` for 11, and so on; `signal 40` for one without a name.
 pub fn name(number: i32) -> String {
@@ -68,6 +74,12 @@ pub fn catch(signal: i32) {
 /// Installs a handler that does nothing. Unlike an ignored signal it is not inherited by programs that we start.
 pub fn handle_by_nothing(signal: i32) {
     install(signal, nothing);
+}
+
+/// Takes a signal's handler away.
+pub fn handle_by_default(signal: i32) {
+    // SAFETY: SIG_DFL runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 /// The signal that a handler of [`catch`] saw, if any came.

@@ -4,6 +4,8 @@
 //! Workers die with their coordinator, by PDEATHSIG, but what they started does not. A process group's number may be somebody
 //! else's by the time that a cleaner comes; 128 random bits are not. A program that clears its environment is not found.
 
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use swath_platform::{process, signal};
@@ -13,6 +15,16 @@ use crate::name::SessionId;
 
 /// The variable that every worker has, and hands on.
 pub const SESSION_VARIABLE: &str = "SWATH_SESSION";
+
+/// The environment of now, for a process of that session: with its mark, and no other session's. Without a session: without
+/// a mark.
+pub fn environment(session: Option<&str>) -> Vec<CString> {
+    let entry =
+        |name: &OsStr, value: &OsStr| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat());
+    let others = std::env::vars_os().filter(|(name, _)| name != SESSION_VARIABLE);
+    let own = session.map(|id| (SESSION_VARIABLE.into(), id.into()));
+    others.chain(own).filter_map(|(name, value)| entry(&name, &value).ok()).collect()
+}
 
 /// `SWATH_SESSION=ID`.
 pub(crate) fn mark(id: &SessionId) -> String {

@@ -10,6 +10,7 @@ use swath_platform::process;
 use swath_platform::spawn::{Child, SpawnSelf};
 
 use crate::control::Control;
+use crate::descendants::environment;
 use crate::limits::{GUARDIAN_BACKOFF_MAX_MS, GUARDIAN_BACKOFF_MS, GUARDIAN_END_MS, GUARDIAN_YOUNG_MS};
 use crate::service::{Keep, Reactor};
 use crate::{CONTROL_FD, GUARDIAN_ARGV0};
@@ -119,7 +120,9 @@ fn command(state: &State) -> SpawnSelf {
     let text = |text: &str| CString::new(text).expect("no NUL");
     SpawnSelf {
         argv: vec![text(GUARDIAN_ARGV0), text(&CONTROL_FD.to_string())],
-        env: None,
+        // Without the mark of a session that this coordinator may itself be a worker of: whoever cleans up after that one kills
+        // what bears its mark, and this guardian is still needed then.
+        env: Some(environment(None)),
         // Not our output: whoever reads it until its end must not wait for the guardian.
         fds: vec![(null, 0), (null, 1), (null, 2), (lock, CONTROL_FD)],
         new_group: true,

@@ -43,7 +43,7 @@ mod table;
 
 pub use attach::{Attachments, Mode};
 pub use control::Control;
-pub use descendants::SESSION_VARIABLE;
+pub use descendants::{SESSION_VARIABLE, environment};
 pub use error::{Error, Result};
 pub use foreign::Foreign;
 pub use guardian::guardian_entry;

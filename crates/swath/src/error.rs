@@ -40,8 +40,6 @@ pub enum ErrorKind {
     Team,
     /// A shared lock, queue … refused: see [`Refused`](crate::shared::Refused), which is the error's source.
     Sync,
-    /// The worker of a task died, in every attempt.
-    Died,
     /// A task took longer than it may.
     TimedOut,
     /// A task was cancelled.
@@ -52,6 +50,11 @@ pub enum ErrorKind {
     Closed,
     /// An option that makes no sense.
     Usage,
+    /// A process died before its function had returned: a task's worker, in every attempt ([`Error::causes`]); that of an isolated call
+    /// ([`Failure`](crate::process::Failure), the error's source).
+    Died,
+    /// Processes that start each other deeper than [`NESTING_MAX`](crate::limits::NESTING_MAX).
+    TooDeep,
 }
 
 /// Something went wrong in the engine. [`Error::kind`] is for programs, `Display` for people.

@@ -19,6 +19,11 @@ pub(crate) fn decide(asked: Option<usize>) -> Result<HeadCount, Error> {
     choose(over.as_deref(), asked, cpu::affinity_count(), cpu::cgroup_quota())
 }
 
+/// The processors that we may use, at least one.
+pub(crate) fn processors() -> usize {
+    choose(None, None, cpu::affinity_count(), cpu::cgroup_quota()).map_or(WORKERS_MAX, |count| count.workers)
+}
+
 fn choose(
     over: Option<&str>,
     asked: Option<usize>,

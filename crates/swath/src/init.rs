@@ -3,6 +3,13 @@
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::process;
+
+/// The argument behind the membership's, of a process that carries out one errand …
+pub(crate) const PROCESS: &str = "process";
+/// … and of a pool's worker.
+pub(crate) const WORKER: &str = "worker";
+
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process able to have workers, and turns the processes that it starts into workers.
@@ -19,10 +26,20 @@ pub fn init() {
     if let Some(code) = swath_segment::guardian_entry(&args) {
         std::process::exit(code);
     }
-    // The first four arguments are the membership's, the rest is for the worker.
+    // The first four arguments are the membership's, then what it is to be and how deep it is nested.
     match swath_segment::worker_membership(args.get(..4).unwrap_or(&args)) {
         None => {}
-        Some(Ok(membership)) => crate::worker::main(&membership, args.get(4..).unwrap_or_default()),
+        Some(Ok(membership)) => {
+            let word = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
+            // Not readable: as deep as it gets.
+            let depth = word(5).parse().unwrap_or(u32::MAX);
+            let rest = args.get(6..).unwrap_or_default();
+            if word(4) == PROCESS {
+                process::entry::main(&membership, depth, rest);
+            }
+            process::lineage::is(depth, None, None);
+            crate::worker::main(&membership, rest)
+        }
         Some(Err(error)) => {
             eprintln!("swath worker: {error}");
             std::process::exit(crate::worker::EXIT_CANNOT_BEGIN);

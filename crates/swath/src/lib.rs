@@ -32,6 +32,7 @@ mod partial;
 mod phase;
 mod pool;
 mod populate;
+pub mod process;
 mod range;
 mod recovery;
 mod reduce;
@@ -65,6 +66,10 @@ pub use map::{Batch, Imap, ImapUnordered, MapCall, Stream};
 pub use operand::{Operand, Out, Whole, out, whole};
 pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
 pub use pool::{Pool, PoolBuilder};
+pub use process::{
+    Process, StartMethod, active_children, cpu_count, current_process, isolated, isolated_with,
+    parent_process, start_methods, try_isolated,
+};
 pub use report::Report;
 pub use rng::ChunkRng;
 pub use settings::Progress;
@@ -96,7 +101,8 @@ pub mod sync {
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        Chunk, Ctx, Error, ErrorKind, Pool, Report, Result, SharedArray, Team, TeamArray, locked, out, whole,
+        Chunk, Ctx, Error, ErrorKind, Pool, Process, Report, Result, SharedArray, Team, TeamArray, locked,
+        out, whole,
     };
     pub use ndarray::{
         self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Ix1, Ix2,

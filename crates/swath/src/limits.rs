@@ -42,6 +42,8 @@ pub const TERM_GRACE: Duration = Duration::from_millis(500);
 pub const OUTPUT_MAX: Duration = Duration::from_secs(10);
 /// A killed worker whose exit is not confirmed by then is unkillable, and the arrays it could write are tainted.
 pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// How deep processes may start each other.
+pub const NESTING_MAX: u32 = 10;
 /// First pause after a worker failed to start; doubles up to [`RESPAWN_PAUSE_MAX`].
 pub const RESPAWN_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause after a worker failed to start.

@@ -71,7 +71,7 @@ impl Tap {
     }
 }
 
-/// The output of one pool's workers.
+/// The output of one pool's workers, or of one process.
 #[derive(Default)]
 pub(crate) struct Outlet(Arc<()>);
 
@@ -79,12 +79,12 @@ static RELAY: OnceLock<Relay> = OnceLock::new();
 
 impl Outlet {
     /// Passes on what comes through these pipes.
-    pub(crate) fn open(&self, pipes: [Lines; 2]) -> Result<Tap, String> {
+    pub(crate) fn open(&self, pipes: impl IntoIterator<Item = Lines>) -> Result<Tap, String> {
         let relay = Relay::get()?;
         let gone = Arc::new(OnceLock::new());
         let moved = Instant::now();
         let source = |lines| Source { lines, moved, gone: gone.clone(), _of: self.0.clone() };
-        relay.lock().extend(pipes.map(source));
+        relay.lock().extend(pipes.into_iter().map(source));
         file::ring(&relay.bell);
         Ok(Tap(gone))
     }

@@ -30,6 +30,7 @@ mod waiting;
 pub use messages::{MessageError, SharedPipeEnd};
 pub use waiting::{Awaited, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout};
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -236,8 +237,21 @@ struct Travelling {
     name: Option<String>,
 }
 
+thread_local! {
+    /// The objects that are being encoded in this thread, where somebody wants to know.
+    static NOTED: RefCell<Option<Vec<Arc<Object>>>> = const { RefCell::new(None) };
+}
+
+/// Encodes something, and says which objects are in it: a reference is worth nothing once its object has been dropped.
+pub(crate) fn noting_objects<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Object>>) {
+    let outer = NOTED.replace(Some(Vec::new()));
+    let result = encode();
+    (result, NOTED.replace(outer).unwrap_or_default())
+}
+
 impl<T: InPlace + ?Sized> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        NOTED.with_borrow_mut(|noted| noted.iter_mut().for_each(|all| all.push(self.object.clone())));
         let reference = self.object.reference();
         let name = reference.name().map(str::to_owned);
         let file = (reference.dev, reference.ino);

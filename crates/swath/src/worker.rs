@@ -17,6 +17,7 @@ use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::process::lineage;
 use crate::task::table::Table;
 use crate::task::{self, clerk::Clerk};
 use crate::turn::{Hand, Turn};
@@ -72,11 +73,7 @@ pub(crate) fn main(membership: &Membership, args: &[OsString]) -> ! {
 
 /// Signals, names and descriptors as a worker needs them, whatever was inherited.
 fn prepare_process(coordinator: u32) {
-    // In this order: a coordinator that died before the first line is noticed by the second.
-    let _ = process::set_parent_death_signal(signal::KILL);
-    if process::getppid() != coordinator {
-        std::process::exit(EXIT_CANNOT_BEGIN);
-    }
+    lineage::die_with(coordinator);
     process::set_comm("swath-worker");
     // Ctrl-C reaches the whole foreground group; the coordinator decides what it means.
     signal::handle_by_nothing(signal::INT);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use swath_platform::spawn::SpawnSelf;
 use swath_platform::{life, process};
-use swath_segment::{Keep, Reactor, SESSION_VARIABLE, Session};
+use swath_segment::{Keep, Reactor, Session};
 use swath_sync::{DeathCause, SlotId, SlotState};
 
 use super::ladder::Rung;
@@ -16,9 +16,11 @@ use super::{Crew, Member};
 use crate::arena::At;
 use crate::cause::What;
 use crate::error::ErrorKind;
+use crate::init;
 use crate::ledger::Owner;
 use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT};
 use crate::output::{Lines, Stream};
+use crate::process::lineage;
 use crate::relay::Tap;
 use crate::respawn::Decision;
 use crate::task::desk::memory_file;
@@ -98,8 +100,10 @@ impl Crew {
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
         let life_word = self.one_thread && life::self_test();
         let assignment = Assignment { cell: index, life_word, board: self.board_segment.reference() };
+        let depth = lineage::next_depth().map_err(|e| e.to_string())?;
         let mut argv =
             vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
+        argv.extend([init::WORKER.to_owned(), depth.to_string()]);
         argv.extend(assignment.to_args());
         let text = |s: String| CString::new(s).expect("numbers and names have no NUL");
         let child = reactor.spawn(&SpawnSelf {
@@ -199,7 +203,6 @@ impl Crew {
 /// Ours, the session's id for what kernels start, and thread counts for libraries that would otherwise start one thread per
 /// processor in every worker.
 pub(super) fn environment(session: &Session, threads: usize) -> Vec<CString> {
-    use std::os::unix::ffi::OsStrExt;
     const THREADS: [&str; 6] = [
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",
@@ -208,17 +211,10 @@ pub(super) fn environment(session: &Session, threads: usize) -> Vec<CString> {
         "NUMEXPR_NUM_THREADS",
         "RAYON_NUM_THREADS",
     ];
-    let entry = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
-        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-    };
-    let mut all: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name != SESSION_VARIABLE)
-        .filter_map(|(name, value)| entry(&name, &value))
-        .collect();
-    all.extend(entry(SESSION_VARIABLE.as_ref(), session.id().as_ref()));
+    let mut all = swath_segment::environment(Some(session.id()));
     for name in THREADS {
         if std::env::var_os(name).is_none() {
-            all.extend(entry(name.as_ref(), threads.to_string().as_ref()));
+            all.extend(CString::new(format!("{name}={threads}")));
         }
     }
     all

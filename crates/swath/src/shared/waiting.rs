@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use swath_sync::{InPlace, NoParty, Party, WaitAnyError, Waitable};
 
 use super::{Refused, Shared, SharedPipeEnd};
+use crate::process::Process;
 
-/// What can be waited for beside others: shared events, queues of all kinds, ends of pipes.
+/// What can be waited for beside others: shared events, queues of all kinds, ends of pipes, processes that this one has started.
 pub trait Awaited: sealed::Ask {}
 
 mod sealed {
@@ -55,8 +56,31 @@ impl sealed::Ask for SharedPipeEnd<'_> {
 
 impl Awaited for SharedPipeEnd<'_> {}
 
-/// Waits until at least one of `things` is ready (an event set; something to get or receive, or never any more), and says which
-/// are, by their indices.
+/// Ready when the process has ended.
+impl Waitable for Process {
+    fn is_ready(&self, _party: &Party) -> bool {
+        !self.is_alive()
+    }
+
+    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
+        (&self.record().fate().word, 0)
+    }
+}
+
+impl sealed::Ask for Process {
+    fn party(&self) -> Result<Party, NoParty> {
+        self.record().party()
+    }
+
+    fn as_waitable(&self) -> &dyn Waitable {
+        self
+    }
+}
+
+impl Awaited for Process {}
+
+/// Waits until at least one of `things` is ready (an event set; something to get or receive, or never any more; a process ended),
+/// and says which are, by their indices.
 ///
 /// # Errors
 ///

@@ -1,0 +1,146 @@
+//! How a process is to be.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::allowance::Limits;
+use super::errand::{self, Functions};
+use super::launch::{Luggage, Settings, launch};
+use super::method::StartMethod;
+use super::value::ExitValue;
+use super::{Process, forked};
+use crate::error::Result;
+use crate::phase::encode;
+use crate::shared;
+
+/// Where a process's standard input comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Input {
+    /// `/dev/null`: it is always at its end.
+    #[default]
+    Null,
+    /// From where this program's comes.
+    Inherit,
+}
+
+/// Where a process's standard output, or error, goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Where this program's goes.
+    #[default]
+    Inherit,
+    /// Nowhere.
+    Null,
+    /// To this program's, a line at a time, so that lines of several processes never mix.
+    Lines,
+}
+
+/// How a process is to be; made by [`Process::builder`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a process is started by spawn or fork"]
+pub struct ProcessBuilder {
+    settings: Settings,
+    method: StartMethod,
+}
+
+impl ProcessBuilder {
+    /// A name, for messages and [`current_process`](crate::current_process); `process-N` by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = Some(name.into());
+        self
+    }
+
+    /// Sets a variable of its environment, before it begins.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.settings.env.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Takes a variable out of its environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.settings.env.push((name.as_ref().to_owned(), None));
+        self
+    }
+
+    /// Its working directory; this program's by default.
+    pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
+        self.settings.cwd = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// What it may use; what this program may by default.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Whether it ends with this program: at this program's end it is asked to (SIGTERM), and killed if it does not. Others are
+    /// waited for.
+    pub fn daemon(mut self, daemon: bool) -> Self {
+        self.settings.daemon = daemon;
+        self
+    }
+
+    /// How it begins; [`StartMethod::Spawn`] by default.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Where its standard input comes from; from nowhere by default.
+    pub fn stdin(mut self, input: Input) -> Self {
+        self.settings.stdin = input;
+        self
+    }
+
+    /// Where its standard output goes; where this program's goes by default.
+    pub fn stdout(mut self, output: Output) -> Self {
+        self.settings.stdout = output;
+        self
+    }
+
+    /// Where its standard error goes; where this program's goes by default.
+    pub fn stderr(mut self, output: Output) -> Self {
+        self.settings.stderr = output;
+        self
+    }
+
+    /// Starts it: it runs `f(args)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::spawn`]; [`Usage`](crate::ErrorKind::Usage) for a directory that is none, or a variable that cannot be.
+    pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<Process>
+    where
+        A: Serialize + DeserializeOwned,
+        R: ExitValue,
+    {
+        match self.method {
+            StartMethod::Spawn => {
+                let functions = Functions::name(errand::run::<A, R>, f as *const ())?;
+                launch(self.settings, functions, Luggage::pack(args)?, None).map(Process)
+            }
+            StartMethod::Fork => self.fork(move || f(args)),
+        }
+    }
+
+    /// Starts it as a forked copy of this process, which runs `f`. See [`Process::fork`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::fork`].
+    pub fn fork<R: ExitValue>(self, f: impl FnOnce() -> R) -> Result<Process> {
+        forked::start(self.settings, f).map(Process)
+    }
+}
+
+impl Luggage {
+    /// Encodes arguments.
+    pub(crate) fn pack<A: Serialize>(args: A) -> Result<Luggage> {
+        let (encoded, objects) = shared::noting_objects(|| encode::<A, A>(&args));
+        Ok(Luggage { args: encoded.bytes?, objects })
+    }
+}
