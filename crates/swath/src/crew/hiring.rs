@@ -45,6 +45,9 @@ impl Crew {
         self.board.cell(index).assign(arena_ref);
         let spawned = self.enrol(index, slot).and_then(|()| self.spawn(reactor, index, slot));
         let (child, tap) = spawned.inspect_err(|_| {
+            if let Some(desk) = self.desk.get() {
+                desk.strike_off(Owner { slot: slot.index, generation: slot.generation });
+            }
             slots.mark_dead(slot, DeathCause::UNKNOWN);
             slots.release(slot);
         })?;

@@ -122,7 +122,11 @@ impl Clerk {
         board.cell(hand.index).claims.store(hand.claims, Ordering::SeqCst);
         let Some(taken) = take(&table, post, hand) else { return false };
         post.set_current(Some((taken.cell, taken.word.serial())));
-        let result = self.run(&taken, hand);
+        let mut result = self.run(&taken, hand);
+        if board.cell(hand.index).cancel.load(Ordering::Relaxed) == hand.claims {
+            // It may have returned early since it was asked to: that is no result.
+            result = Err(Box::new(What::Cancelled));
+        }
         self.answer(&taken, result, hand);
         hand.left -= 1;
         post.finished.fetch_add(1, Ordering::Relaxed);

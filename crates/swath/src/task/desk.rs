@@ -51,6 +51,8 @@ struct Books {
     seats: Vec<Option<Seat>>,
     serials: Vec<u32>,
     free: Vec<usize>,
+    /// Cells that are queued for another attempt and found their lane full.
+    stranded: Vec<usize>,
     /// Tasks without a cell, in the order in which they are to have one.
     waiting: BTreeMap<(Priority, u64), Arc<Ticket>>,
     /// Of tasks that are over: to be told so.
@@ -103,6 +105,7 @@ impl Desk {
             seats: (0..TASKS_IN_TABLE).map(|_| None).collect(),
             serials: vec![0; TASKS_IN_TABLE],
             free: (0..TASKS_IN_TABLE).rev().collect(),
+            stranded: Vec::new(),
             waiting: BTreeMap::new(),
             due: Vec::new(),
             watched: 0,
@@ -136,6 +139,11 @@ impl Desk {
         let enrolled = Enrolled { index, file: Arc::new(file) };
         self.lock().workers.insert((owner.slot, owner.generation), enrolled);
         Ok(())
+    }
+
+    /// A worker that was enrolled could not be started.
+    pub(crate) fn strike_off(&self, owner: Owner) {
+        self.lock().workers.remove(&(owner.slot, owner.generation));
     }
 
     /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`.
@@ -192,11 +200,22 @@ impl Desk {
         let cell = &self.table.cells()[index];
         cell.attempt.fetch_add(1, Ordering::Relaxed);
         cell.publish(word.serial());
-        let (serial, wishes) = (seat.serial, seat.ticket.wishes.clone());
-        // A lane has room for all cells; only entries that nobody has passed yet may be in the way.
-        if !self.line_up(serial, index, &wishes) && !self.table.lane(wishes.priority).put(serial, index) {
-            cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
-            self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+        // A lane may be full of entries that were cancelled and that nobody has passed yet.
+        if !self.line_up(seat.serial, index, &seat.ticket.wishes) {
+            books.stranded.push(index);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Those that found their lane full try again; cancelled ones are forgotten.
+    fn line_up_stranded(&self, books: &mut Books) {
+        let stranded = std::mem::take(&mut books.stranded);
+        for index in stranded {
+            let Some(seat) = &books.seats[index] else { continue };
+            let queued = self.table.cells()[index].word() == Word::new(seat.serial, State::Queued, None);
+            if queued && !self.line_up(seat.serial, index, &seat.ticket.wishes) {
+                books.stranded.push(index);
+            }
         }
     }
 
@@ -234,6 +253,7 @@ impl Desk {
 
     /// Gives free cells to those who wait. What has ended makes room first, when there is none.
     fn fill(&self, books: &mut Books) {
+        self.line_up_stranded(books);
         let mut passed_over = Vec::new();
         while let Some((place, ticket)) = books.waiting.pop_first() {
             if books.free.is_empty() {
@@ -317,11 +337,16 @@ impl Desk {
             (_, Err(error)) => Err((ErrorKind::Codec, format!("has lost its result: {error}"))),
             (Some(State::Done), Ok(value)) => Ok(value),
             (_, Ok(record)) => {
-                let cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| Cause {
+                let mut cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| Cause {
                     worker: books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index),
                     pid: 0,
                     what: What::Setup { message: "the worker had no memory left to say why".into() },
                 });
+                if cause.what == What::Cancelled {
+                    // It listened. To what, only we know.
+                    let limit = ticket.wishes.timeout.filter(|_| !ticket.lock().cancelled);
+                    cause.what = limit.map_or(What::Cancelled, |limit| What::TimedOut { limit });
+                }
                 if self.failed(books, index, word, &ticket, &cause) {
                     return;
                 }
@@ -340,7 +365,8 @@ impl Desk {
         let again = books.closed.is_none()
             && !life.cancelled
             && life.causes.len() <= ticket.wishes.retries as usize
-            && ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what));
+            && (matches!(cause.what, What::TimedOut { .. })
+                || ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what)));
         drop(life);
         if again {
             self.again(books, index, word);
@@ -431,7 +457,11 @@ impl Desk {
             match &life.stage {
                 Stage::Resolved(_) => return true,
                 _ if left.is_some_and(|left| left.is_zero()) => return false,
-                Stage::Waiting(_) => drop(ticket.wait(life, left.unwrap_or(SLICE).min(SLICE))),
+                Stage::Waiting(_) => {
+                    drop(ticket.wait(life, left.unwrap_or(SLICE).min(SLICE)));
+                    // The steward brings it in, unless it is the steward that waits here, in a callback.
+                    self.pump();
+                }
                 Stage::Seated { cell, serial } => {
                     let (cell, serial) = (*cell, *serial);
                     drop(life);
@@ -441,6 +471,12 @@ impl Desk {
                 }
             }
         }
+    }
+
+    fn pump(&self) {
+        let mut books = self.lock();
+        self.collect_all(&mut books);
+        self.fill(&mut books);
     }
 
     /// A look at the task: collects it if there is an answer.
@@ -504,7 +540,7 @@ impl Desk {
         self.fill(&mut books);
         Tending {
             due: std::mem::take(&mut books.due),
-            waiting: !books.waiting.is_empty(),
+            waiting: !books.waiting.is_empty() || !books.stranded.is_empty(),
             watched: books.watched > 0,
             over: books.over,
         }
@@ -513,7 +549,8 @@ impl Desk {
     /// Waits until there may be something to tend.
     pub(crate) fn wait_for_work(&self) {
         let books = self.lock();
-        if books.due.is_empty() && books.waiting.is_empty() && books.watched == 0 && !books.over {
+        let nothing_waits = books.waiting.is_empty() && books.stranded.is_empty();
+        if books.due.is_empty() && nothing_waits && books.watched == 0 && !books.over {
             drop(self.changed.wait(books).unwrap_or_else(PoisonError::into_inner));
         }
     }
