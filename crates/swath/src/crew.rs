@@ -27,6 +27,7 @@ use crate::cause::{Cause, What};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
+use crate::process::lineage;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
@@ -96,6 +97,7 @@ impl Drop for Crew {
 impl Crew {
     /// Starts `workers` workers and waits until each has shown itself.
     pub(crate) fn start(session: Arc<Session>, workers: usize, threads: usize) -> Result<Arc<Crew>> {
+        lineage::next_depth()?;
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
