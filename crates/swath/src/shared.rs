@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! It is `Clone` (the same object) and serde: put it into the arguments of a phase, and the workers have it too. Whoever
+//! It is `Clone` (the same object) and serde: put it into the arguments of a phase or a process, and those have it too, at any depth. Whoever
 //! uses it is a party of the owner's session: the locks that it holds are recovered when it dies, however it dies.
 
 mod lists;
@@ -79,7 +79,7 @@ impl<T: InPlace + ?Sized> Shared<T> {
     ///
     /// # Errors
     ///
-    /// There is no room; the plan is not possible; this process is a worker.
+    /// There is no room; the plan is not possible.
     pub fn new(plan: impl Plan<Object = T>) -> Result<Shared<T>> {
         create(Segment::options().unnamed(T::KIND), plan)
     }
