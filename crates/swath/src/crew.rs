@@ -29,6 +29,7 @@ use crate::contract::{Contract, Farewell};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
+use crate::process::lineage;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
@@ -112,6 +113,7 @@ impl Crew {
         threads: usize,
         contract: Contract,
     ) -> Result<Arc<Crew>> {
+        lineage::next_depth()?;
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;

@@ -12,6 +12,7 @@ use crate::cause::{Fault, What, shorten};
 
 thread_local! {
     static IN_KERNEL: Cell<bool> = const { Cell::new(false) };
+    static IN_OWN_KERNEL: Cell<bool> = const { Cell::new(false) };
     static NOTE: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
@@ -37,9 +38,22 @@ pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, Fault>) -> Result<R
     result.unwrap_or_else(|payload| Err(Box::new(what_of(payload.as_ref()))))
 }
 
-/// True inside a kernel.
+/// True inside a kernel that this process's own pool, an inline one, has called: a phase of that pool would wait for itself. A
+/// worker's kernel may have pools of its own.
 pub(crate) fn in_kernel() -> bool {
-    IN_KERNEL.get()
+    IN_OWN_KERNEL.get()
+}
+
+/// Runs the kernels of an inline pool.
+pub(crate) fn in_this_process<R>(kernels: impl FnOnce() -> R) -> R {
+    struct Outer(bool);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            IN_OWN_KERNEL.set(self.0);
+        }
+    }
+    let _outer = Outer(IN_OWN_KERNEL.replace(true));
+    kernels()
 }
 
 fn take_note(info: &PanicHookInfo<'_>) -> bool {

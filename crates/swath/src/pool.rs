@@ -182,13 +182,15 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// What was refused before; [`ErrorKind::Initializer`]; [`ErrorKind::NotInitialised`] without [`swath::init()`](crate::init()) in `main`; [`ErrorKind::Spawn`] when workers do not
-    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a worker.
+    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a kernel of an inline pool.
     pub fn build(self) -> Result<Pool> {
         if let Some(error) = self.refused {
             return Err(error);
         }
         if panic_note::in_kernel() {
-            return Err(ErrorKind::WouldDeadlock.with("a kernel cannot have a pool of its own"));
+            return Err(
+                ErrorKind::WouldDeadlock.with("a kernel of an inline pool cannot have a pool of its own")
+            );
         }
         let head_count = head_count::decide(self.workers)?;
         tracing::info!("{} workers, since {}", head_count.workers, head_count.why);
