@@ -14,4 +14,5 @@ pub mod partner;
 pub mod pthread_rival;
 pub mod raw_sync_rival;
 pub mod rayon_rival;
+pub mod spawn_rival;
 pub mod timing;
