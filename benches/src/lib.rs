@@ -5,6 +5,7 @@
 //! compared, and slower where latency is; each line says which.
 
 pub mod arrays;
+pub mod attempts;
 pub mod crossbeam_rival;
 pub mod csv_rivals;
 pub mod futex_rival;

@@ -119,6 +119,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/sync/tests/support/mod.rs", "shared memory, fork, signals"),
     ("crates/swath/tests/shared.rs", "forks"),
     ("benches/questions/sync.rs", "places primitives in shared memory"),
+    ("benches/src/attempts.rs", "places words in shared memory"),
     ("benches/src/futex_rival.rs", "places two words in shared memory"),
     ("benches/src/partner.rs", "shared memory, fork, affinity"),
     ("benches/src/pthread_rival.rs", "calls libc"),
