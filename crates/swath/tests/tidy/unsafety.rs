@@ -125,6 +125,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/swath/tests/processes.rs", "descriptors that careless libraries leave open"),
     ("crates/swath/tests/shared.rs", "forks"),
     ("benches/questions/sync.rs", "places primitives in shared memory"),
+    ("benches/src/attempts.rs", "places words in shared memory"),
     ("benches/src/futex_rival.rs", "places two words in shared memory"),
     ("benches/src/partner.rs", "shared memory, fork, affinity"),
     ("benches/src/pthread_rival.rs", "calls libc"),
