@@ -128,6 +128,34 @@ fn of_two_survivors_one_takes_over() {
 }
 
 #[test]
+fn a_writer_and_two_readers_lose_no_wake() {
+    explore(2, || {
+        let guarded = Guarded::by(ModelLock::rwlock());
+        let readers = [2, 3].map(|me| {
+            let guarded = guarded.clone();
+            thread::spawn(move || without_slices(|| guarded.read(me)))
+        });
+        without_slices(|| guarded.update(1));
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        assert_eq!((guarded.load(), guarded.lock.recoveries()), ([1, 1], 0));
+    });
+}
+
+#[test]
+fn two_writers_and_a_reader_lose_no_wake() {
+    explore(2, || {
+        let guarded = Guarded::by(ModelLock::rwlock());
+        let (reader, writer) = (guarded.clone(), guarded.clone());
+        let reader = thread::spawn(move || without_slices(|| reader.read(2)));
+        let writer = thread::spawn(move || without_slices(|| writer.update(3)));
+        without_slices(|| guarded.update(1));
+        reader.join().unwrap();
+        writer.join().unwrap();
+        assert_eq!((guarded.load(), guarded.lock.recoveries()), ([2, 2], 0));
+    });
+}
+
+#[test]
 fn a_writer_that_dies_at_any_step_leaves_the_lock_to_a_reader_and_a_writer() {
     Deaths::at_every_step(2, |mortal| {
         let guarded = Guarded::by(ModelLock::rwlock());

@@ -78,7 +78,7 @@ impl LockImpl for Mutex {
     }
 
     fn release(&self) -> Result<()> {
-        if self.words.release() { Ok(()) } else { Err("the calling thread does not hold the lock".into()) }
+        if self.words.release(1) { Ok(()) } else { Err("the calling thread does not hold the lock".into()) }
     }
 
     unsafe fn get_inner(&self) -> &mut *mut u8 {

@@ -11,7 +11,7 @@ use ::raw_sync::locks::{LockGuard, LockImpl, ReadLockGuard};
 use super::holder::Holder;
 #[cfg(not(loom))]
 use super::place;
-use super::word::{Waited, Words, give_up, wait_for};
+use super::word::{ALL, Waited, Words, give_up, wait_for};
 use super::{Result, deadline, guard, read_guard};
 use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::deadline::Deadline;
@@ -83,7 +83,7 @@ impl RwLock {
                     }
                     Waited::TimedOut => format!("thread {} reads it", holder.tid()),
                 };
-                self.cells.writer.release();
+                self.cells.writer.release(ALL);
                 return Err(format!("the lock was not to be had in time: {why}").into());
             }
         }
@@ -105,7 +105,7 @@ impl RwLock {
                 if Holder::of_word(self.cells.writer.word.load(Ordering::Acquire)).is_none() {
                     return Ok(());
                 }
-                give_up(cell);
+                give_up(cell, ALL);
                 continue;
             }
             let (awaited, word) = match Holder::of_word(word) {
@@ -178,14 +178,14 @@ impl LockImpl for RwLock {
     }
 
     fn release(&self) -> Result<()> {
-        if self.cells.writer.release() {
+        if self.cells.writer.release(ALL) {
             return Ok(());
         }
         let me = Holder::current()?;
         let held = |cell: &&AtomicU64| Holder::of_word(cell.load(Ordering::Relaxed)) == Some(me);
         match self.cells.readers.iter().find(held) {
             Some(cell) => {
-                give_up(cell);
+                give_up(cell, ALL);
                 Ok(())
             }
             None => Err("the calling thread does not hold the lock".into()),

@@ -11,6 +11,8 @@ use crate::deadline::Deadline;
 use crate::park;
 
 const FREE: u64 = 0;
+/// Sleepers to wake where the next holder does not know of the others: a reader takes no word over from the writer.
+pub(super) const ALL: u32 = u32::MAX;
 const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 
 /// The first bytes of every lock of this module; all zero is free.
@@ -91,13 +93,13 @@ impl Words {
         }
     }
 
-    /// A4. False: it was not the caller's.
-    pub(super) fn release(&self) -> bool {
+    /// A4, waking so many. False: it was not the caller's.
+    pub(super) fn release(&self, sleepers: u32) -> bool {
         let Ok(me) = Holder::current() else { return false };
         if Holder::of_word(self.word.load(Ordering::Relaxed)) != Some(me) {
             return false;
         }
-        give_up(&self.word);
+        give_up(&self.word, sleepers);
         true
     }
 
@@ -109,7 +111,7 @@ impl Words {
                 self.count(holder);
             }
             self.word.store(FREE, Ordering::Release);
-            wake_lower_half(&self.word, u32::MAX);
+            wake_lower_half(&self.word, ALL);
         }
     }
 
@@ -152,9 +154,9 @@ pub(super) fn wait_for(cell: &AtomicU64, word: u64, deadline_ns: u64) -> Waited 
     if ended == Wait::TimedOut && same && holder.is_dead() { Waited::Dead(marked) } else { Waited::Look }
 }
 
-/// Frees a word and wakes one who waits for it. Killed between the two: a sleeper's slice ends.
-pub(super) fn give_up(cell: &AtomicU64) {
+/// Frees a word and wakes so many of those who wait for it. Killed between the two: a sleeper's slice ends.
+pub(super) fn give_up(cell: &AtomicU64, sleepers: u32) {
     if cell.swap(FREE, Ordering::Release) & WAITERS != 0 {
-        wake_lower_half(cell, 1);
+        wake_lower_half(cell, sleepers);
     }
 }
