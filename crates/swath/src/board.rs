@@ -59,6 +59,8 @@ struct Head {
     /// 1 when `tasks` names the table of tasks.
     has_tasks: Padded<AtomicU32>,
     tasks: UnsafeCell<SegmentRef>,
+    /// How many of the workers are wanted: those of higher index leave, and are given nothing.
+    wanted: Padded<AtomicU32>,
     /// What every worker is told, set before the first one is started.
     contract: SegmentRef,
 }
@@ -153,6 +155,7 @@ impl Board {
             (*head).workers = workers as u64;
             (*head).exe = words_of(exe);
             (*head).contract = contract;
+            (*head).wanted.0 = AtomicU32::new(workers as u32);
             (*head).magic = MAGIC;
         }
         Board { base }
@@ -183,7 +186,18 @@ impl Board {
         unsafe { &*self.base.cast::<Head>() }
     }
 
-    /// Number of workers, which is the number of cells.
+    /// How many of the workers are wanted.
+    pub(crate) fn wanted(&self) -> usize {
+        self.head().wanted.0.load(Ordering::SeqCst) as usize
+    }
+
+    /// Changes that. Those that are not wanted any more are rung.
+    pub(crate) fn want(&self, workers: usize) {
+        self.head().wanted.0.store(workers.min(self.workers()) as u32, Ordering::SeqCst);
+        self.ring_doorbell();
+    }
+
+    /// The most workers that there can be, which is the number of cells.
     #[inline]
     pub(crate) fn workers(&self) -> usize {
         self.head().workers as usize

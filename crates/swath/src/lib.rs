@@ -43,6 +43,7 @@ mod rng;
 mod run;
 mod settings;
 pub mod shared;
+mod stats;
 mod task;
 mod team;
 mod turn;
@@ -74,6 +75,7 @@ pub use report::Report;
 pub use rng::ChunkRng;
 pub use settings::Progress;
 pub use shared::Shared;
+pub use stats::{Stats, TaskCounts, WorkerStats};
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
 pub use task::{
     AsCompleted, CurrentTask, Priority, Submission, Task, Until, Waited, as_completed, current_task, wait,

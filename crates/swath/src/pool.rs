@@ -18,11 +18,13 @@ use crate::gather::Gather;
 use crate::head_count;
 use crate::init;
 use crate::inline::Inline;
+use crate::limits::WORKERS_MAX;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase, encode};
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
+use crate::stats::{Stats, TaskCounts};
 use crate::task::office::Office;
 use crate::task::{self, background};
 
@@ -53,6 +55,7 @@ unsafe impl Sync for Staff {}
 #[must_use = "call build()"]
 pub struct PoolBuilder {
     workers: Option<usize>,
+    most: usize,
     threads: Option<usize>,
     options: Options,
     contract: Contract,
@@ -65,6 +68,12 @@ impl PoolBuilder {
     /// The environment variable `SWATH_WORKERS` overrides both.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// How many workers there can be after [`Pool::resize`]; as many as at first, without it.
+    pub fn max_workers(mut self, workers: usize) -> Self {
+        self.most = workers;
         self
     }
 
@@ -213,7 +222,12 @@ impl PoolBuilder {
                     ));
                 }
                 let threads = self.threads.unwrap_or(1).max(1);
-                Staff::Crew(Crew::start(Session::current()?, workers, threads, self.contract)?)
+                Staff::Crew(Crew::start(
+                    Session::current()?,
+                    (workers, self.most.min(WORKERS_MAX)),
+                    threads,
+                    self.contract,
+                )?)
             }
         };
         Ok(Pool {
@@ -235,9 +249,36 @@ impl Pool {
     /// Worker processes; 0 for an inline pool.
     pub fn workers(&self) -> usize {
         match &self.staff {
-            Staff::Crew(crew) => crew.board.workers(),
+            Staff::Crew(crew) => crew.board.wanted(),
             Staff::Inline(..) => 0,
         }
+    }
+
+    /// Has `workers` workers from now on, at most as many as [`PoolBuilder::max_workers`] said. New ones have come up when this returns; those
+    /// that are too many leave when they have nothing in hand. No effect on phases under way.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`]: none, too many, or an inline pool. [`ErrorKind::Spawn`]: they do not come up.
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        let Some(crew) = self.crew() else {
+            return Err(ErrorKind::Usage.with("an inline pool has no workers"));
+        };
+        let most = crew.board.workers();
+        if workers == 0 || workers > most {
+            return Err(
+                ErrorKind::Usage.with(format!("resize({workers}): this pool has 1 to {most} workers"))
+            );
+        }
+        // Between phases: a team has as many members as there are workers.
+        let _memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        crew.resize(workers)
+    }
+
+    /// What the pool has done so far, and who does it.
+    pub fn stats(&self) -> Stats {
+        let desk = self.office.get().and_then(|office| office.desk());
+        let tasks = desk.map_or_else(TaskCounts::default, |desk| desk.counts());
+        Stats { tasks, ..self.crew().map_or_else(Stats::default, |crew| crew.stats()) }
     }
 
     /// Process ids of the workers that are there now.

@@ -85,9 +85,9 @@ pub(crate) struct Options {
 
 /// Step 1 of the board's protocol.
 pub(crate) fn publish(board: &Board, mut descriptor: Box<Descriptor>, chunks: usize, team: bool) -> u32 {
-    let workers = board.workers();
+    let workers = board.wanted();
     for (index, cell) in board.cells().enumerate() {
-        let (lo, hi) = if team { (0, 0) } else { share(chunks, workers, index) };
+        let (lo, hi) = if team || index >= workers { (0, 0) } else { share(chunks, workers, index) };
         cell.range.set(lo, hi);
         cell.failures.store(0, Ordering::Relaxed);
         cell.flush.store(0, Ordering::Relaxed);

@@ -161,7 +161,7 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         if hand.board.is_shut_down() {
             leave(&mut hand, contract);
         }
-        if hand.left == 0 || grown.too_much() {
+        if hand.left == 0 || hand.index >= hand.board.wanted() || grown.too_much() {
             retire(&mut hand, contract);
         }
         // Between turns, when no view of an array is left.

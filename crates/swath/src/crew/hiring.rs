@@ -29,7 +29,7 @@ use crate::worker::Assignment;
 impl Crew {
     /// Starts a worker in cell `index`. On the service thread.
     pub(super) fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
-        if self.lock().leaving {
+        if self.lock().leaving || index >= self.board.wanted() {
             return;
         }
         if let Err(why) = self.try_hire(reactor, index) {
@@ -62,6 +62,7 @@ impl Crew {
             }),
         );
         let mut state = self.lock();
+        state.started += 1;
         let member = &mut state.members[index];
         *member = Member {
             slot,

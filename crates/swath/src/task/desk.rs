@@ -28,6 +28,7 @@ use crate::cause::{Cause, What};
 use crate::error::{ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
+use crate::stats::TaskCounts;
 use swath_sync::SLICE;
 
 /// A task in a cell.
@@ -69,6 +70,7 @@ struct Books {
     over: bool,
     submitted: u64,
     unresolved: usize,
+    counts: TaskCounts,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
 }
@@ -115,6 +117,7 @@ impl Desk {
             over: false,
             submitted: 0,
             unresolved: 0,
+            counts: TaskCounts::default(),
             closed: None,
         };
         Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
@@ -200,6 +203,7 @@ impl Desk {
         let cell = &self.table.cells()[index];
         cell.attempt.fetch_add(1, Ordering::Relaxed);
         cell.publish(word.serial());
+        books.counts.retried += 1;
         // A lane may be full of entries that were cancelled and that nobody has passed yet.
         if !self.line_up(seat.serial, index, &seat.ticket.wishes) {
             books.stranded.push(index);
@@ -404,6 +408,12 @@ impl Desk {
             Ok(value) => Outcome::Value(value),
             Err((kind, why)) => failure(kind, why, life.causes.clone()),
         };
+        let count = match &outcome {
+            Outcome::Value(_) => &mut books.counts.successful,
+            Outcome::Failure(failure) if failure.kind == ErrorKind::Cancelled => &mut books.counts.cancelled,
+            Outcome::Failure(_) => &mut books.counts.failed,
+        };
+        *count += 1;
         ticket.enter(&mut life, Stage::Resolved(Arc::new(outcome)));
         books.watched -= life.callbacks.len();
         books.due.append(&mut life.callbacks);
@@ -670,6 +680,41 @@ impl Desk {
     pub(crate) fn end(&self) {
         self.lock().ending = true;
         self.close(true);
+    }
+
+    /// Workers from `first` on are let go: what was for one of them alone is cancelled.
+    pub(crate) fn let_go(&self, first: usize) {
+        let mut books = self.lock();
+        let lost = |ticket: &Ticket| ticket.wishes.worker.is_some_and(|worker| worker >= first);
+        let why = "was cancelled: the worker that it was for has been let go";
+        let waiting: Vec<_> =
+            books.waiting.iter().filter(|(_, ticket)| lost(ticket)).map(|(place, _)| *place).collect();
+        for place in waiting {
+            if let Some(ticket) = books.waiting.remove(&place) {
+                self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, why.into())));
+            }
+        }
+        for (index, cell) in self.table.cells().iter().enumerate() {
+            let word = cell.word();
+            let free = Word::new(word.serial(), State::Free, None);
+            let its = books.seats[index].as_ref().is_some_and(|seat| lost(&seat.ticket));
+            if its && word.state() == Some(State::Queued) && cell.step(word, free) {
+                self.give_up(&mut books, index, ErrorKind::Cancelled, why.into());
+            }
+        }
+    }
+
+    /// Counts of tasks so far, by how they ended.
+    pub(crate) fn counts(&self) -> TaskCounts {
+        let books = self.lock();
+        let running = self.table.cells()[..books.top].iter();
+        let running = running.filter(|cell| cell.word().state() == Some(State::Running)).count() as u64;
+        TaskCounts {
+            submitted: books.submitted,
+            unresolved: books.unresolved as u64,
+            running,
+            ..books.counts
+        }
     }
 
     /// Takes tasks again, if there is somebody to run them.
