@@ -22,6 +22,7 @@ use crate::limits::WORKERS_MAX;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase, encode};
+use crate::process::Limits;
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
 use crate::stats::{Stats, TaskCounts};
@@ -173,6 +174,12 @@ impl PoolBuilder {
     /// Lets workers go that have had nothing to do for so long; they come back when there is work.
     pub fn idle_timeout(mut self, patience: Duration) -> Self {
         self.contract.idle_timeout = Some(patience);
+        self
+    }
+
+    /// What each worker may use: memory, processor time, open files. A task or chunk that wants more dies of it, and its cause says how.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.contract.limits = limits;
         self
     }
 

@@ -12,6 +12,7 @@ use swath_sync::Party;
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
 use crate::board::{self, Board};
+use crate::cause::What;
 use crate::contract::{Contract, Farewell, Growth};
 use crate::descriptor::Descriptor;
 use crate::drive::Driver;
@@ -132,7 +133,11 @@ fn initialize(hand: &mut Hand, contract: &Contract) {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
-    match contract.enter() {
+    let limited = contract
+        .limits
+        .apply()
+        .map_err(|e| Box::new(What::Setup { message: format!("its limits ({}): {e}", contract.limits) }));
+    match limited.and_then(|()| contract.enter()) {
         Ok(()) => hand.board.cell(hand.index).set_ready(),
         Err(what) => {
             say_farewell(hand, &Err(*what));

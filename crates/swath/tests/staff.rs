@@ -256,3 +256,21 @@ fn a_pool_grows_and_shrinks() {
     let counts = pool.stats().tasks;
     assert_eq!((counts.cancelled, counts.failed, counts.unresolved), (1, 0, 0));
 }
+
+#[test]
+fn workers_have_limits() {
+    let limits = swath::process::Limits::new().memory(300 << 20).cpu_seconds(1);
+    let pool = Pool::builder().workers(1).limits(limits).build().expect("a pool");
+    let fill = |megabytes: usize| vec![1u8; megabytes << 20].iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    assert_eq!(pool.apply(fill, 10).expect("it fits"), 10 << 20);
+    let error = pool.apply(fill, 1000).expect_err("too much");
+    let refused = What::Killed { signal: libc::SIGABRT, likely_out_of_memory: false };
+    assert_eq!(error.causes()[0].what, refused, "a program that is refused memory aborts");
+    let spin = |_: u64| -> u64 {
+        while std::hint::black_box(true) {}
+        1
+    };
+    let error = pool.apply(spin, 1).expect_err("too long").to_string();
+    assert!(error.contains("SIGXCPU"), "{error}");
+    assert_eq!(pool.apply(fill, 10).expect("the next one has its own second"), 10 << 20);
+}
