@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         c29_too_deep_is_an_error_that_names_the_limit,
         objects_reach_every_level_and_come_back,
         a_lock_is_recovered_over_two_levels,
+        a_fork_below_is_a_guest_by_name_alone,
         those_below_are_waited_for_level_by_level,
         the_topmost_killed_leaves_nothing,
         the_topmost_killed_at_any_moment_leaves_nothing,
@@ -206,6 +207,25 @@ fn a_lock_is_recovered_over_two_levels() {
         }
     }
     assert_eq!(outer.join().expect("ours").code(), Some(signal::KILL));
+}
+
+/// A process forks a copy of itself, which is no member of the session that its original was started for.
+fn a_fork_below_is_a_guest_by_name_alone() {
+    let name = format!("swath-forked-{}", process::getpid());
+    let counter = Counter::named(&name, Mutex::new(0)).expect("a mutex");
+    let below = |(counter, name): (Counter, String)| {
+        let fork = Process::fork(move || {
+            assert!(counter.lock().is_err(), "what it takes along is its original's");
+            let own = Counter::attach(&name).expect("the counter");
+            *own.lock().expect("the lock").acquired().expect("whole") += 1;
+            assert_eq!(current_process().depth(), 2);
+            use_everything(1).expect("a value") == expected(1)
+        });
+        fork.expect("a process with one thread").join().expect("ours").code().unwrap_or(-1)
+    };
+    let process = Process::spawn(below, (counter.clone(), name)).expect("a process");
+    assert_eq!(process.join().expect("ours").code(), Some(1), "true");
+    assert_eq!(*counter.lock().expect("the lock").acquired().expect("whole"), 1);
 }
 
 // ---- ends ----------------------------------------------------------------------------------------------------------------

@@ -216,6 +216,11 @@ fn c28_a_hundred_processes_start_while_locks_are_held() {
 
 // ---- C30: many ---------------------------------------------------------------------------------------------------------
 
+/// When a process is joined, whatever was under way before is over too.
+fn settle() {
+    Process::spawn(sleep_ms, 0).expect("a process").join().expect("ours");
+}
+
 /// Descriptors, threads, children that are there.
 fn surroundings() -> (usize, usize, Vec<u32>) {
     let own = process::getpid();
@@ -227,6 +232,7 @@ fn surroundings() -> (usize, usize, Vec<u32>) {
 
 /// Rounds of a hundred; what is there after each is what was there before.
 fn storm(rounds: usize, round: impl Fn(Vec<Process>)) {
+    settle();
     let shm = stage::Shm::now();
     for _ in 0..rounds {
         let before = surroundings();
@@ -354,6 +360,7 @@ fn a_killed_process_gives_its_lock_back() {
 
 fn objects_in_arguments_live_as_long_as_they_are_needed() {
     let count = |counter: Counter| *counter.lock().expect("the lock").acquired().expect("whole") == 5;
+    settle();
     let before = open_files();
     // The only handle goes into the arguments.
     let started: Vec<Process> = (0..10)
