@@ -469,6 +469,55 @@ fn cancelling_and_finishing_at_once_is_one_of_both() {
     assert!(values > 0 && cancelled > 0, "{values} values, {cancelled} cancelled");
 }
 
+#[test]
+fn every_attempt_has_its_own_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    // The next attempt runs under the same serial, and soon: to the watch it may look like the last one.
+    let limit = Duration::from_millis(60);
+    let call = pool.submit_with(for_ever, place(&dir, "a")).timeout(limit).retries(2);
+    let error = finish(&call.submit().expect("taken")).expect_err("too long, three times");
+    assert_eq!((error.kind(), error.causes().len()), (ErrorKind::TimedOut, 3), "{error}");
+    // Tasks one after the other, in different cells under equal serials, are not one long task.
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(2));
+        n
+    };
+    let limit = Duration::from_millis(250);
+    let tasks: Vec<Task<u64>> =
+        (0..400).map(|n| pool.submit_with(nap, n).timeout(limit).submit().expect("taken")).collect();
+    for (n, task) in (0..400).zip(&tasks) {
+        assert_eq!(finish(task).expect("each is short"), n);
+    }
+}
+
+#[test]
+fn a_worker_whose_task_ended_before_the_cancel_goes_on() {
+    let pool = pool(1);
+    let mut in_time = 0;
+    for n in 0..5000u64 {
+        let spin = |micros: u64| {
+            let end = Instant::now() + Duration::from_micros(micros);
+            while Instant::now() < end {}
+            micros
+        };
+        let task = pool.submit(spin, n % 7).expect("taken");
+        let next = pool.submit(square, n).expect("taken");
+        let patience = Instant::now() + PATIENCE;
+        while !task.running() && !task.done() {
+            assert!(Instant::now() < patience, "round {n}: nobody takes it");
+        }
+        let end = Instant::now() + Duration::from_nanos(n % 97 * 100);
+        while Instant::now() < end {}
+        in_time += u32::from(task.cancel());
+        assert_eq!(
+            finish(&next).expect("its worker, or the next one"),
+            n * n,
+            "round {n}, {in_time} in time"
+        );
+    }
+}
+
 // ---- errors ----------------------------------------------------------------------------------------------------------
 
 #[derive(Debug)]

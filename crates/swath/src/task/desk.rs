@@ -79,6 +79,16 @@ pub(crate) struct Kill {
     pub(crate) listens: bool,
 }
 
+/// A task in a worker's hands that may not stay there for ever.
+pub(crate) struct Hold {
+    worker: usize,
+    /// The number of the claim: it is another one for the worker's next task, and for its successor's.
+    pub(crate) claim: u64,
+    cell: usize,
+    serial: u32,
+    pub(crate) limit: Duration,
+}
+
 /// The desk of one pool.
 pub(crate) struct Desk {
     pub(crate) table: Table,
@@ -549,13 +559,14 @@ impl Desk {
                     self.fill(&mut books);
                     return (true, None);
                 }
-                (true, self.halt(&books, cell, serial))
+                (true, self.halt(&books, cell, serial, None))
             }
         }
     }
 
-    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more.
-    fn halt(&self, books: &Books, cell: usize, serial: u32) -> Option<Kill> {
+    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more, or not in the
+    /// claim `only` of that worker.
+    fn halt(&self, books: &Books, cell: usize, serial: u32, only: Option<(usize, u64)>) -> Option<Kill> {
         let cell = &self.table.cells()[cell];
         let word = cell.word();
         if word.serial() != serial || word.state() != Some(State::Running) {
@@ -564,18 +575,27 @@ impl Desk {
         let owner = word.owner();
         let worker = books.workers.get(&(owner.slot, owner.generation))?.index;
         let claim = self.board.cell(worker).claims.load(Ordering::SeqCst);
+        if only.is_some_and(|only| only != (worker, claim)) {
+            return None;
+        }
         let post = self.table.post(worker);
-        post.halt.store(claim, Ordering::SeqCst);
-        // Still the same: it sees the halt before it takes another one.
-        (cell.word() == word).then(|| Kill {
-            worker,
-            generation: owner.generation,
-            listens: post.listens.load(Ordering::Relaxed) == claim,
-        })
+        let before = post.halt.swap(claim, Ordering::SeqCst);
+        if cell.word() == word {
+            // Still the same: it sees the halt before it takes another one.
+            let listens = post.listens.load(Ordering::Relaxed) == claim;
+            return Some(Kill { worker, generation: owner.generation, listens });
+        }
+        // It has ended the task by itself, so nobody is killed; and the number may be that of its next claim, after which it is to go on.
+        if before != claim {
+            post.halt.store(before, Ordering::SeqCst);
+            self.board.ring_doorbell();
+        }
+        None
     }
 
     /// A worker that was halted has ended its task by itself: it may go on.
     pub(crate) fn resume(&self, worker: usize) -> bool {
+        let _nobody_halts_it_meanwhile = self.lock();
         let post = self.table.post(worker);
         let idle = post.current().is_none_or(|(cell, serial)| self.table.cells()[cell].is_over(serial));
         if idle && post.halt.load(Ordering::SeqCst) != 0 {
@@ -586,18 +606,23 @@ impl Desk {
         false
     }
 
-    /// The task that worker `index` has in hand and how long it may take, for the watch.
-    pub(crate) fn in_hand(&self, index: usize) -> Option<(u32, Duration)> {
+    /// The task that worker `index` has in hand, if there is a limit to its time, for the watch.
+    pub(crate) fn in_hand(&self, index: usize) -> Option<Hold> {
+        let claims = &self.board.cell(index).claims;
+        let claim = claims.load(Ordering::SeqCst);
         let (cell, serial) = self.table.post(index).current()?;
+        // What was read in between belongs to this claim, or the worker has just gone on.
+        if claims.load(Ordering::SeqCst) != claim {
+            return None;
+        }
         let books = self.lock();
         let seat = books.seats[cell].as_ref().filter(|seat| seat.serial == serial)?;
-        Some((serial, seat.ticket.wishes.timeout?))
+        Some(Hold { worker: index, claim, cell, serial, limit: seat.ticket.wishes.timeout? })
     }
 
-    /// Step 7 for a task that has had its time.
-    pub(crate) fn overdue(&self, index: usize) -> Option<Kill> {
-        let (cell, serial) = self.table.post(index).current()?;
-        self.halt(&self.lock(), cell, serial)
+    /// Step 7 for a task that has had its time; not for the one after it.
+    pub(crate) fn overdue(&self, hold: &Hold) -> Option<Kill> {
+        self.halt(&self.lock(), hold.cell, hold.serial, Some((hold.worker, hold.claim)))
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------------
