@@ -30,7 +30,7 @@ use crate::ledger::Owner;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
-use crate::task::desk::Desk;
+use crate::task::desk::{Desk, Kill};
 
 use doorman::Doorman;
 use hiring::environment;
@@ -210,7 +210,8 @@ impl Crew {
         // It may have died by itself before our signal came.
         let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
         let what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
-        let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
+        let cause = Cause { worker: index, pid, what: what.clone() };
+        let (freed, condemned) = self.take_back(&mut state, index, cause);
         slots.release(slot);
         let leaving = state.leaving;
         let decision = match &what {
@@ -221,6 +222,9 @@ impl Crew {
         drop(state);
         if let Some(tap) = tap {
             tap.close();
+        }
+        for kill in condemned {
+            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::Cancelled);
         }
         if freed > 0 {
             self.board.announce_sweep();
@@ -241,8 +245,8 @@ impl Crew {
         self.follow(reactor, index, decision, why);
     }
 
-    /// Takes back what the dead worker of cell `index` held; how many chunks are free again.
-    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> usize {
+    /// Takes back what the dead worker of cell `index` held; how many chunks are free again, and who is to be killed for it.
+    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> (usize, Vec<Kill>) {
         let member = &mut state.members[index];
         let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
         let cell = self.board.cell(index);
@@ -262,12 +266,10 @@ impl Crew {
             let locked = cell.locked(phase.epoch);
             phase.take_back(owner, &cause, (flush, locked), undo).freed
         });
-        if let Some(desk) = self.desk.get() {
-            desk.take_back(owner, &cause);
-        }
+        let condemned = self.desk.get().map(|desk| desk.take_back(owner, &cause));
         // Whatever it had changed has been put back.
         self.board.unlock(index);
-        freed
+        (freed, condemned.unwrap_or_default())
     }
 
     /// Reads what living workers report; how many chunks are free again.

@@ -256,6 +256,39 @@ fn c03_strict_break_mode() {
 }
 
 #[test]
+fn who_waits_for_a_running_task_hears_that_the_pool_is_broken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let (a, b) = (place(&dir, "a"), place(&dir, "b"));
+    let other = pool.submit(for_ever, b.clone()).expect("taken");
+    let second = announced(&b);
+    let doomed = pool.submit_with(for_ever, a.clone()).break_pool_on_death().submit().expect("taken");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| finish(&other));
+        let victim = announced(&a);
+        // Asleep, as far as one can say.
+        std::thread::sleep(Duration::from_millis(50));
+        kill(victim, signal::KILL);
+        let error = waits.join().expect("no panic").expect_err("broken");
+        assert_eq!(error.kind(), ErrorKind::Broken);
+    });
+    assert_eq!(finish(&doomed).expect_err("killed").kind(), ErrorKind::Broken);
+    // What it ran for nobody is ended: a repaired pool has all its workers.
+    eventually("a new worker", || pool.pids().len() == 2 && !pool.pids().contains(&second));
+    pool.reset();
+    let meet = |(own, others): (String, String)| {
+        std::fs::write(own, "").expect("a place");
+        while !std::path::Path::new(&others).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        4u64
+    };
+    let (c, d) = (place(&dir, "c"), place(&dir, "d"));
+    let both = [(c.clone(), d.clone()), (d, c)].map(|paths| pool.submit(meet, paths).expect("taken"));
+    assert!(both.iter().all(|task| finish(task).expect("both at once") == 4));
+}
+
+#[test]
 fn c04_the_cause_of_a_death_is_exact() {
     let pool = pool(1);
     let killed = |signal| What::Killed { signal, likely_out_of_memory: false };

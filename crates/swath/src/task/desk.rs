@@ -25,6 +25,7 @@ use super::table::{Priority, Table};
 use super::ticket::{Call, Callback, Stage, Ticket, Wishes};
 use crate::board::Board;
 use crate::cause::{Cause, What};
+use crate::crew::Rung;
 use crate::error::{ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
@@ -61,6 +62,8 @@ struct Books {
     top: usize,
     /// Of all tasks so far.
     shortest_timeout: Duration,
+    /// Workers that run tasks of a pool that broke.
+    condemned: Vec<Kill>,
     /// The pool is being ended: its workers do not die, they are sent away.
     ending: bool,
     /// The workers are gone.
@@ -76,7 +79,14 @@ pub(crate) struct Kill {
     pub(crate) worker: usize,
     pub(crate) generation: u16,
     /// It looks from time to time whether it is wanted.
-    pub(crate) listens: bool,
+    listens: bool,
+}
+
+impl Kill {
+    /// Where the ladder begins.
+    pub(crate) fn rung(&self) -> Rung {
+        if self.listens { Rung::Ask } else { Rung::Terminate }
+    }
 }
 
 /// A task in a worker's hands that may not stay there for ever.
@@ -118,6 +128,7 @@ impl Desk {
             watched: 0,
             top: 0,
             shortest_timeout: Duration::MAX,
+            condemned: Vec::new(),
             ending: false,
             over: false,
             submitted: 0,
@@ -148,8 +159,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`.
-    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) {
+    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`. Whom to kill for it.
+    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) -> Vec<Kill> {
         let mut books = self.lock();
         for (index, cell) in self.table.cells().iter().enumerate() {
             let word = cell.word();
@@ -160,10 +171,12 @@ impl Desk {
             }
         }
         books.workers.remove(&(owner.slot, owner.generation));
+        let condemned = std::mem::take(&mut books.condemned);
         drop(books);
         // It may have died between an answer and the wake.
         self.table.cells().iter().for_each(|cell| cell.wake());
         self.table.ring_completion();
+        condemned
     }
 
     /// The worker that ran the task in cell `index` is dead.
@@ -349,6 +362,7 @@ impl Desk {
         life.causes.push(cause.clone());
         let again = books.closed.is_none()
             && !life.cancelled
+            && !ticket.is_over()
             && life.causes.len() <= ticket.wishes.retries as usize
             && ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what));
         drop(life);
@@ -422,6 +436,11 @@ impl Desk {
     fn break_all(&self, books: &mut Books, why: &str) {
         books.closed = Some((ErrorKind::Broken, format!("the pool is broken: {why}")));
         self.end_all(books, ErrorKind::Broken, &format!("went down with its pool: {why}"));
+        // What the others run is nobody's: they are to be free when the pool is repaired.
+        for (index, cell) in self.table.cells()[..books.top].iter().enumerate() {
+            let kill = self.halt(books, index, cell.word().serial(), None);
+            books.condemned.extend(kill);
+        }
     }
 
     /// The pool has no workers any more, for the reason `why`.
@@ -445,7 +464,7 @@ impl Desk {
                 Stage::Seated { cell, serial } => {
                     let (cell, serial) = (*cell, *serial);
                     drop(life);
-                    if self.table.cells()[cell].wait(serial, left) {
+                    if self.table.cells()[cell].wait(serial, || ticket.is_over(), left) {
                         self.collect_one(cell, serial);
                     }
                 }

@@ -10,7 +10,7 @@ use swath_segment::{Reactor, Service};
 
 use super::desk::{Desk, Hold};
 use crate::cause::What;
-use crate::crew::{Crew, Rung};
+use crate::crew::Crew;
 use crate::limits::{SAMPLE_MAX, SAMPLE_MIN};
 
 /// What was seen of one worker.
@@ -82,8 +82,7 @@ impl Watch {
         if sample.held_for >= limit && !sample.told {
             sample.told = true;
             if let Some(kill) = desk.overdue(&hold) {
-                let rung = if kill.listens { Rung::Ask } else { Rung::Terminate };
-                crew.escalate(reactor, kill.worker, kill.generation, rung, What::TimedOut { limit });
+                crew.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::TimedOut { limit });
             }
         }
         Some(limit)
