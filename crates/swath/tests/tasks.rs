@@ -289,6 +289,26 @@ fn who_waits_for_a_running_task_hears_that_the_pool_is_broken() {
 }
 
 #[test]
+fn a_closed_pool_tries_again_what_was_submitted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let finishes = |(at, go): (String, String)| {
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        swath::current_task().expect("a task").attempt()
+    };
+    let task = pool.submit_with(finishes, (at.clone(), go.clone())).retries(1).submit().expect("taken");
+    let victim = announced(&at);
+    pool.close();
+    kill(victim, signal::KILL);
+    std::fs::write(&go, "").expect("a place");
+    assert_eq!(finish(&task).expect("it had an attempt left"), 1);
+}
+
+#[test]
 fn c04_the_cause_of_a_death_is_exact() {
     let pool = pool(1);
     let killed = |signal| What::Killed { signal, likely_out_of_memory: false };

@@ -70,6 +70,8 @@ struct Books {
     over: bool,
     submitted: u64,
     unresolved: usize,
+    /// Whether there are further attempts: also after a close, which is to finish what was submitted.
+    tries_again: bool,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
 }
@@ -133,6 +135,7 @@ impl Desk {
             over: false,
             submitted: 0,
             unresolved: 0,
+            tries_again: true,
             closed: None,
         };
         Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
@@ -189,7 +192,7 @@ impl Desk {
             let wanted = !life.cancelled && matches!(life.stage, Stage::Seated { .. });
             let died = kind_of(&cause.what) == ErrorKind::Died;
             (
-                wanted && books.closed.is_none() && life.causes.len() <= ticket.wishes.retries as usize,
+                wanted && books.tries_again && life.causes.len() <= ticket.wishes.retries as usize,
                 wanted && died && ticket.wishes.breaks,
             )
         };
@@ -360,7 +363,7 @@ impl Desk {
     fn failed(&self, books: &mut Books, index: usize, word: Word, ticket: &Ticket, cause: &Cause) -> bool {
         let mut life = ticket.lock();
         life.causes.push(cause.clone());
-        let again = books.closed.is_none()
+        let again = books.tries_again
             && !life.cancelled
             && !ticket.is_over()
             && life.causes.len() <= ticket.wishes.retries as usize
@@ -653,6 +656,7 @@ impl Desk {
         if !cancel_pending {
             return;
         }
+        books.tries_again = false;
         for (_, ticket) in std::mem::take(&mut books.waiting) {
             self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, "was cancelled".into())));
         }
@@ -674,7 +678,10 @@ impl Desk {
 
     /// Takes tasks again, if there is somebody to run them.
     pub(crate) fn reopen(&self) {
-        self.lock().closed.take_if(|(kind, _)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed));
+        let mut books = self.lock();
+        let opened =
+            |(kind, _): &mut (ErrorKind, String)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed);
+        books.tries_again |= books.closed.take_if(opened).is_some();
     }
 
     /// The workers are gone, or going: whatever is not over is over now.
