@@ -34,7 +34,7 @@ use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::{Decision, Respawn};
 use crate::stats::{Stats, WorkerStats};
-use crate::task::desk::{Desk, memory_file};
+use crate::task::desk::{Desk, Kill, memory_file};
 
 use doorman::Doorman;
 use hiring::environment;
@@ -78,6 +78,8 @@ struct Departed {
     leaving: bool,
     /// Chunks that are free again.
     freed: usize,
+    /// Workers that run tasks for nobody since it died.
+    condemned: Vec<Kill>,
     decision: Decision,
     tap: Option<Tap>,
 }
@@ -306,6 +308,9 @@ impl Crew {
         if let Some(tap) = gone.tap {
             tap.close();
         }
+        for kill in gone.condemned {
+            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::Cancelled);
+        }
         if gone.freed > 0 {
             self.board.announce_sweep();
         }
@@ -359,7 +364,8 @@ impl Crew {
             Some(Err(why)) => (kind, what) = (ErrorKind::Initializer, why),
             _ => {}
         }
-        let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
+        let cause = Cause { worker: index, pid, what: what.clone() };
+        let (freed, condemned) = self.take_back(&mut state, index, cause);
         slots.release(slot);
         if retired && let Some(phase) = &mut state.phase {
             phase.workers_lost -= 1;
@@ -371,7 +377,7 @@ impl Crew {
         };
         let leaving = state.leaving;
         state.died += u64::from(!retired && !leaving);
-        Some(Departed { pid, kind, what, was_up, retired, leaving, freed, decision, tap })
+        Some(Departed { pid, kind, what, was_up, retired, leaving, freed, condemned, decision, tap })
     }
 
     /// Whether a worker that has left for want of work is not needed now. Whoever has work says so first, and looks here then.
@@ -385,8 +391,8 @@ impl Crew {
         true
     }
 
-    /// Takes back what the dead worker of cell `index` held; how many chunks are free again.
-    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> usize {
+    /// Takes back what the dead worker of cell `index` held; how many chunks are free again, and who is to be killed for it.
+    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> (usize, Vec<Kill>) {
         let member = &mut state.members[index];
         let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
         let cell = self.board.cell(index);
@@ -406,12 +412,10 @@ impl Crew {
             let locked = cell.locked(phase.epoch);
             phase.take_back(owner, &cause, (flush, locked), undo).freed
         });
-        if let Some(desk) = self.desk.get() {
-            desk.take_back(owner, &cause);
-        }
+        let condemned = self.desk.get().map(|desk| desk.take_back(owner, &cause));
         // Whatever it had changed has been put back.
         self.board.unlock(index);
-        freed
+        (freed, condemned.unwrap_or_default())
     }
 
     /// Reads what living workers report; how many chunks are free again.

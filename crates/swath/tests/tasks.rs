@@ -256,6 +256,59 @@ fn c03_strict_break_mode() {
 }
 
 #[test]
+fn who_waits_for_a_running_task_hears_that_the_pool_is_broken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let (a, b) = (place(&dir, "a"), place(&dir, "b"));
+    let other = pool.submit(for_ever, b.clone()).expect("taken");
+    let second = announced(&b);
+    let doomed = pool.submit_with(for_ever, a.clone()).break_pool_on_death().submit().expect("taken");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| finish(&other));
+        let victim = announced(&a);
+        // Asleep, as far as one can say.
+        std::thread::sleep(Duration::from_millis(50));
+        kill(victim, signal::KILL);
+        let error = waits.join().expect("no panic").expect_err("broken");
+        assert_eq!(error.kind(), ErrorKind::Broken);
+    });
+    assert_eq!(finish(&doomed).expect_err("killed").kind(), ErrorKind::Broken);
+    // What it ran for nobody is ended: a repaired pool has all its workers.
+    eventually("a new worker", || pool.pids().len() == 2 && !pool.pids().contains(&second));
+    pool.reset();
+    let meet = |(own, others): (String, String)| {
+        std::fs::write(own, "").expect("a place");
+        while !std::path::Path::new(&others).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        4u64
+    };
+    let (c, d) = (place(&dir, "c"), place(&dir, "d"));
+    let both = [(c.clone(), d.clone()), (d, c)].map(|paths| pool.submit(meet, paths).expect("taken"));
+    assert!(both.iter().all(|task| finish(task).expect("both at once") == 4));
+}
+
+#[test]
+fn a_closed_pool_tries_again_what_was_submitted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let finishes = |(at, go): (String, String)| {
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        swath::current_task().expect("a task").attempt()
+    };
+    let task = pool.submit_with(finishes, (at.clone(), go.clone())).retries(1).submit().expect("taken");
+    let victim = announced(&at);
+    pool.close();
+    kill(victim, signal::KILL);
+    std::fs::write(&go, "").expect("a place");
+    assert_eq!(finish(&task).expect("it had an attempt left"), 1);
+}
+
+#[test]
 fn c04_the_cause_of_a_death_is_exact() {
     let pool = pool(1);
     let killed = |signal| What::Killed { signal, likely_out_of_memory: false };
@@ -524,6 +577,55 @@ fn cancelling_and_finishing_at_once_is_one_of_both() {
             }
         }
         assert_eq!(finish(&neighbour).expect("another task's signal does not hit it"), n * n);
+    }
+}
+
+#[test]
+fn every_attempt_has_its_own_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    // The next attempt runs under the same serial, and soon: to the watch it may look like the last one.
+    let limit = Duration::from_millis(60);
+    let call = pool.submit_with(for_ever, place(&dir, "a")).timeout(limit).retries(2);
+    let error = finish(&call.submit().expect("taken")).expect_err("too long, three times");
+    assert_eq!((error.kind(), error.causes().len()), (ErrorKind::TimedOut, 3), "{error}");
+    // Tasks one after the other, in different cells under equal serials, are not one long task.
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(2));
+        n
+    };
+    let limit = Duration::from_millis(250);
+    let tasks: Vec<Task<u64>> =
+        (0..400).map(|n| pool.submit_with(nap, n).timeout(limit).submit().expect("taken")).collect();
+    for (n, task) in (0..400).zip(&tasks) {
+        assert_eq!(finish(task).expect("each is short"), n);
+    }
+}
+
+#[test]
+fn a_worker_whose_task_ended_before_the_cancel_goes_on() {
+    let pool = pool(1);
+    let mut in_time = 0;
+    for n in 0..5000u64 {
+        let spin = |micros: u64| {
+            let end = Instant::now() + Duration::from_micros(micros);
+            while Instant::now() < end {}
+            micros
+        };
+        let task = pool.submit(spin, n % 7).expect("taken");
+        let next = pool.submit(square, n).expect("taken");
+        let patience = Instant::now() + PATIENCE;
+        while !task.running() && !task.done() {
+            assert!(Instant::now() < patience, "round {n}: nobody takes it");
+        }
+        let end = Instant::now() + Duration::from_nanos(n % 97 * 100);
+        while Instant::now() < end {}
+        in_time += u32::from(task.cancel());
+        assert_eq!(
+            finish(&next).expect("its worker, or the next one"),
+            n * n,
+            "round {n}, {in_time} in time"
+        );
     }
 }
 

@@ -25,6 +25,7 @@ use super::table::{Priority, Table};
 use super::ticket::{Call, Callback, Stage, Ticket, Wishes};
 use crate::board::Board;
 use crate::cause::{Cause, What};
+use crate::crew::Rung;
 use crate::error::{ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
@@ -64,6 +65,8 @@ struct Books {
     top: usize,
     /// Of all tasks so far.
     shortest_timeout: Duration,
+    /// Workers that run tasks of a pool that broke.
+    condemned: Vec<Kill>,
     /// The pool is being ended: its workers do not die, they are sent away.
     ending: bool,
     /// The workers are gone.
@@ -71,6 +74,8 @@ struct Books {
     submitted: u64,
     unresolved: usize,
     counts: TaskCounts,
+    /// Whether there are further attempts: also after a close, which is to finish what was submitted.
+    tries_again: bool,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
 }
@@ -80,7 +85,24 @@ pub(crate) struct Kill {
     pub(crate) worker: usize,
     pub(crate) generation: u16,
     /// It looks from time to time whether it is wanted.
-    pub(crate) listens: bool,
+    listens: bool,
+}
+
+impl Kill {
+    /// Where the ladder begins.
+    pub(crate) fn rung(&self) -> Rung {
+        if self.listens { Rung::Ask } else { Rung::Terminate }
+    }
+}
+
+/// A task in a worker's hands that may not stay there for ever.
+pub(crate) struct Hold {
+    worker: usize,
+    /// The number of the claim: it is another one for the worker's next task, and for its successor's.
+    pub(crate) claim: u64,
+    cell: usize,
+    serial: u32,
+    pub(crate) limit: Duration,
 }
 
 /// The desk of one pool.
@@ -113,11 +135,13 @@ impl Desk {
             watched: 0,
             top: 0,
             shortest_timeout: Duration::MAX,
+            condemned: Vec::new(),
             ending: false,
             over: false,
             submitted: 0,
             unresolved: 0,
             counts: TaskCounts::default(),
+            tries_again: true,
             closed: None,
         };
         Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
@@ -149,8 +173,8 @@ impl Desk {
         self.lock().workers.remove(&(owner.slot, owner.generation));
     }
 
-    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`.
-    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) {
+    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`. Whom to kill for it.
+    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) -> Vec<Kill> {
         let mut books = self.lock();
         for (index, cell) in self.table.cells().iter().enumerate() {
             let word = cell.word();
@@ -161,10 +185,12 @@ impl Desk {
             }
         }
         books.workers.remove(&(owner.slot, owner.generation));
+        let condemned = std::mem::take(&mut books.condemned);
         drop(books);
         // It may have died between an answer and the wake.
         self.table.cells().iter().for_each(|cell| cell.wake());
         self.table.ring_completion();
+        condemned
     }
 
     /// The worker that ran the task in cell `index` is dead.
@@ -177,7 +203,7 @@ impl Desk {
             let wanted = !life.cancelled && matches!(life.stage, Stage::Seated { .. });
             let died = kind_of(&cause.what) == ErrorKind::Died;
             (
-                wanted && books.closed.is_none() && life.causes.len() <= ticket.wishes.retries as usize,
+                wanted && books.tries_again && life.causes.len() <= ticket.wishes.retries as usize,
                 wanted && died && ticket.wishes.breaks,
             )
         };
@@ -366,8 +392,9 @@ impl Desk {
     fn failed(&self, books: &mut Books, index: usize, word: Word, ticket: &Ticket, cause: &Cause) -> bool {
         let mut life = ticket.lock();
         life.causes.push(cause.clone());
-        let again = books.closed.is_none()
+        let again = books.tries_again
             && !life.cancelled
+            && !ticket.is_over()
             && life.causes.len() <= ticket.wishes.retries as usize
             && (matches!(cause.what, What::TimedOut { .. })
                 || ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what)));
@@ -448,6 +475,11 @@ impl Desk {
     fn break_all(&self, books: &mut Books, why: &str) {
         books.closed = Some((ErrorKind::Broken, format!("the pool is broken: {why}")));
         self.end_all(books, ErrorKind::Broken, &format!("went down with its pool: {why}"));
+        // What the others run is nobody's: they are to be free when the pool is repaired.
+        for (index, cell) in self.table.cells()[..books.top].iter().enumerate() {
+            let kill = self.halt(books, index, cell.word().serial(), None);
+            books.condemned.extend(kill);
+        }
     }
 
     /// The pool has no workers any more, for the reason `why`.
@@ -475,7 +507,7 @@ impl Desk {
                 Stage::Seated { cell, serial } => {
                     let (cell, serial) = (*cell, *serial);
                     drop(life);
-                    if self.table.cells()[cell].wait(serial, left) {
+                    if self.table.cells()[cell].wait(serial, || ticket.is_over(), left) {
                         self.collect_one(cell, serial);
                     }
                 }
@@ -603,13 +635,14 @@ impl Desk {
                     self.fill(&mut books);
                     return (true, None);
                 }
-                (true, self.halt(&books, cell, serial))
+                (true, self.halt(&books, cell, serial, None))
             }
         }
     }
 
-    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more.
-    fn halt(&self, books: &Books, cell: usize, serial: u32) -> Option<Kill> {
+    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more, or not in the
+    /// claim `only` of that worker.
+    fn halt(&self, books: &Books, cell: usize, serial: u32, only: Option<(usize, u64)>) -> Option<Kill> {
         let cell = &self.table.cells()[cell];
         let word = cell.word();
         if word.serial() != serial || word.state() != Some(State::Running) {
@@ -618,18 +651,27 @@ impl Desk {
         let owner = word.owner();
         let worker = books.workers.get(&(owner.slot, owner.generation))?.index;
         let claim = self.board.cell(worker).claims.load(Ordering::SeqCst);
+        if only.is_some_and(|only| only != (worker, claim)) {
+            return None;
+        }
         let post = self.table.post(worker);
-        post.halt.store(claim, Ordering::SeqCst);
-        // Still the same: it sees the halt before it takes another one.
-        (cell.word() == word).then(|| Kill {
-            worker,
-            generation: owner.generation,
-            listens: post.listens.load(Ordering::Relaxed) == claim,
-        })
+        let before = post.halt.swap(claim, Ordering::SeqCst);
+        if cell.word() == word {
+            // Still the same: it sees the halt before it takes another one.
+            let listens = post.listens.load(Ordering::Relaxed) == claim;
+            return Some(Kill { worker, generation: owner.generation, listens });
+        }
+        // It has ended the task by itself, so nobody is killed; and the number may be that of its next claim, after which it is to go on.
+        if before != claim {
+            post.halt.store(before, Ordering::SeqCst);
+            self.board.ring_doorbell();
+        }
+        None
     }
 
     /// A worker that was halted has ended its task by itself: it may go on.
     pub(crate) fn resume(&self, worker: usize) -> bool {
+        let _nobody_halts_it_meanwhile = self.lock();
         let post = self.table.post(worker);
         let idle = post.current().is_none_or(|(cell, serial)| self.table.cells()[cell].is_over(serial));
         if idle && post.halt.load(Ordering::SeqCst) != 0 {
@@ -640,18 +682,23 @@ impl Desk {
         false
     }
 
-    /// The task that worker `index` has in hand and how long it may take, for the watch.
-    pub(crate) fn in_hand(&self, index: usize) -> Option<(u32, Duration)> {
+    /// The task that worker `index` has in hand, if there is a limit to its time, for the watch.
+    pub(crate) fn in_hand(&self, index: usize) -> Option<Hold> {
+        let claims = &self.board.cell(index).claims;
+        let claim = claims.load(Ordering::SeqCst);
         let (cell, serial) = self.table.post(index).current()?;
+        // What was read in between belongs to this claim, or the worker has just gone on.
+        if claims.load(Ordering::SeqCst) != claim {
+            return None;
+        }
         let books = self.lock();
         let seat = books.seats[cell].as_ref().filter(|seat| seat.serial == serial)?;
-        Some((serial, seat.ticket.wishes.timeout?))
+        Some(Hold { worker: index, claim, cell, serial, limit: seat.ticket.wishes.timeout? })
     }
 
-    /// Step 7 for a task that has had its time.
-    pub(crate) fn overdue(&self, index: usize) -> Option<Kill> {
-        let (cell, serial) = self.table.post(index).current()?;
-        self.halt(&self.lock(), cell, serial)
+    /// Step 7 for a task that has had its time; not for the one after it.
+    pub(crate) fn overdue(&self, hold: &Hold) -> Option<Kill> {
+        self.halt(&self.lock(), hold.cell, hold.serial, Some((hold.worker, hold.claim)))
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------------
@@ -663,6 +710,7 @@ impl Desk {
         if !cancel_pending {
             return;
         }
+        books.tries_again = false;
         for (_, ticket) in std::mem::take(&mut books.waiting) {
             self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, "was cancelled".into())));
         }
@@ -719,7 +767,10 @@ impl Desk {
 
     /// Takes tasks again, if there is somebody to run them.
     pub(crate) fn reopen(&self) {
-        self.lock().closed.take_if(|(kind, _)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed));
+        let mut books = self.lock();
+        let opened =
+            |(kind, _): &mut (ErrorKind, String)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed);
+        books.tries_again |= books.closed.take_if(opened).is_some();
     }
 
     /// The workers are gone, or going: whatever is not over is over now.
