@@ -19,6 +19,7 @@ use swath_segment::{Segment, SegmentRef};
 
 use super::cell::{State, Word};
 use super::extents::{Extent, Extents};
+use super::lane::Lane;
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::{Priority, Table};
@@ -219,25 +220,29 @@ impl Desk {
         cell.attempt.fetch_add(1, Ordering::Relaxed);
         cell.publish(word.serial());
         let (serial, wishes) = (seat.serial, seat.ticket.wishes.clone());
-        // A lane has room for all cells; only entries that nobody has passed yet may be in the way.
-        if !self.line_up(serial, index, &wishes) && !self.table.lane(wishes.priority).put(serial, index) {
-            cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
-            self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+        let lane = self.lane_of(&wishes);
+        if lane.put_again(serial, index) {
+            self.ring_for(&wishes);
+            return;
+        }
+        // Not with the room that lanes have; a worker that writes what it should not may have done it.
+        cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
+        self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+    }
+
+    fn lane_of(&self, wishes: &Wishes) -> Lane<'_> {
+        match wishes.worker {
+            Some(worker) => self.table.post(worker).lane(),
+            None => self.table.lane(wishes.priority),
         }
     }
 
-    fn line_up(&self, serial: u32, cell: usize, wishes: &Wishes) -> bool {
-        let put = match wishes.worker {
-            Some(worker) => self.table.post(worker).lane().put(serial, cell),
-            None => self.table.lane(wishes.priority).put(serial, cell),
-        };
-        if put {
-            match wishes.worker {
-                Some(_) => self.board.ring_doorbell(),
-                None => self.board.ring_one(),
-            }
+    /// There is something in their lane.
+    fn ring_for(&self, wishes: &Wishes) {
+        match wishes.worker {
+            Some(_) => self.board.ring_doorbell(),
+            None => self.board.ring_one(),
         }
-        put
     }
 
     // ---- submitting --------------------------------------------------------------------------------------------------
@@ -307,7 +312,8 @@ impl Desk {
         books.top = books.top.max(index + 1);
         books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, serial });
         cell.publish(serial);
-        if self.line_up(serial, index, &ticket.wishes) {
+        if self.lane_of(&ticket.wishes).put(serial, index) {
+            self.ring_for(&ticket.wishes);
             ticket.enter(&mut life, Stage::Seated { cell: index, serial });
             return true;
         }
