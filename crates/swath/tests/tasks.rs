@@ -309,6 +309,37 @@ fn a_closed_pool_tries_again_what_was_submitted() {
 }
 
 #[test]
+fn a_task_for_a_certain_worker_stays_its_own() {
+    let pool = pool(2);
+    let over = AtomicBool::new(false);
+    let me = |()| {
+        std::thread::sleep(Duration::from_micros(200));
+        swath::current_task().expect("a task").worker()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let opened =
+                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
+                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
+                    let _ = process::pidfd_signal(&fd, signal::KILL);
+                }
+                std::thread::sleep(Duration::from_millis(4));
+            }
+        });
+        // Its lane is full all the time.
+        let tasks: Vec<Task<usize>> = (0..1500)
+            .map(|_| pool.submit_with(me, ()).on_worker(0).retries(1000).submit().expect("taken"))
+            .collect();
+        let found: Vec<_> = tasks.iter().map(finish).collect();
+        over.store(true, Ordering::Relaxed);
+        for worker in found {
+            assert_eq!(worker.expect("a value"), 0);
+        }
+    });
+}
+
+#[test]
 fn c04_the_cause_of_a_death_is_exact() {
     let pool = pool(1);
     let killed = |signal| What::Killed { signal, likely_out_of_memory: false };
@@ -606,7 +637,7 @@ fn every_attempt_has_its_own_time() {
 fn a_worker_whose_task_ended_before_the_cancel_goes_on() {
     let pool = pool(1);
     let mut in_time = 0;
-    for n in 0..5000u64 {
+    for n in 0..1500u64 {
         let spin = |micros: u64| {
             let end = Instant::now() + Duration::from_micros(micros);
             while Instant::now() < end {}

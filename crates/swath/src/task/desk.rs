@@ -19,6 +19,7 @@ use swath_segment::{Segment, SegmentRef};
 
 use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
+use super::lane::Lane;
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::{Priority, Table};
@@ -53,8 +54,6 @@ struct Books {
     seats: Vec<Option<Seat>>,
     serials: Vec<u32>,
     free: Vec<usize>,
-    /// Cells that are queued for another attempt and found their lane full.
-    stranded: Vec<usize>,
     /// Tasks without a cell, in the order in which they are to have one.
     waiting: BTreeMap<(Priority, u64), Arc<Ticket>>,
     /// Of tasks that are over: to be told so.
@@ -129,7 +128,6 @@ impl Desk {
             seats: (0..TASKS_IN_TABLE).map(|_| None).collect(),
             serials: vec![0; TASKS_IN_TABLE],
             free: (0..TASKS_IN_TABLE).rev().collect(),
-            stranded: Vec::new(),
             waiting: BTreeMap::new(),
             due: Vec::new(),
             watched: 0,
@@ -230,37 +228,30 @@ impl Desk {
         cell.attempt.fetch_add(1, Ordering::Relaxed);
         cell.publish(word.serial());
         books.counts.retried += 1;
-        // A lane may be full of entries that were cancelled and that nobody has passed yet.
-        if !self.line_up(seat.serial, index, &seat.ticket.wishes) {
-            books.stranded.push(index);
-            self.changed.notify_all();
+        let (serial, wishes) = (seat.serial, seat.ticket.wishes.clone());
+        let lane = self.lane_of(&wishes);
+        if lane.put_again(serial, index) {
+            self.ring_for(&wishes);
+            return;
+        }
+        // Not with the room that lanes have; a worker that writes what it should not may have done it.
+        cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
+        self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+    }
+
+    fn lane_of(&self, wishes: &Wishes) -> Lane<'_> {
+        match wishes.worker {
+            Some(worker) => self.table.post(worker).lane(),
+            None => self.table.lane(wishes.priority),
         }
     }
 
-    /// Those that found their lane full try again; cancelled ones are forgotten.
-    fn line_up_stranded(&self, books: &mut Books) {
-        let stranded = std::mem::take(&mut books.stranded);
-        for index in stranded {
-            let Some(seat) = &books.seats[index] else { continue };
-            let queued = self.table.cells()[index].word() == Word::new(seat.serial, State::Queued, None);
-            if queued && !self.line_up(seat.serial, index, &seat.ticket.wishes) {
-                books.stranded.push(index);
-            }
+    /// There is something in their lane.
+    fn ring_for(&self, wishes: &Wishes) {
+        match wishes.worker {
+            Some(_) => self.board.ring_doorbell(),
+            None => self.board.ring_one(),
         }
-    }
-
-    fn line_up(&self, serial: u32, cell: usize, wishes: &Wishes) -> bool {
-        let put = match wishes.worker {
-            Some(worker) => self.table.post(worker).lane().put(serial, cell),
-            None => self.table.lane(wishes.priority).put(serial, cell),
-        };
-        if put {
-            match wishes.worker {
-                Some(_) => self.board.ring_doorbell(),
-                None => self.board.ring_one(),
-            }
-        }
-        put
     }
 
     // ---- submitting --------------------------------------------------------------------------------------------------
@@ -283,7 +274,6 @@ impl Desk {
 
     /// Gives free cells to those who wait. What has ended makes room first, when there is none.
     fn fill(&self, books: &mut Books) {
-        self.line_up_stranded(books);
         let mut passed_over = Vec::new();
         while let Some((place, ticket)) = books.waiting.pop_first() {
             if books.free.is_empty() {
@@ -331,7 +321,8 @@ impl Desk {
         books.top = books.top.max(index + 1);
         books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, serial });
         cell.publish(serial);
-        if self.line_up(serial, index, &ticket.wishes) {
+        if self.lane_of(&ticket.wishes).put(serial, index) {
+            self.ring_for(&ticket.wishes);
             ticket.enter(&mut life, Stage::Seated { cell: index, serial });
             return true;
         }
@@ -582,7 +573,7 @@ impl Desk {
         self.fill(&mut books);
         Tending {
             due: std::mem::take(&mut books.due),
-            waiting: !books.waiting.is_empty() || !books.stranded.is_empty(),
+            waiting: !books.waiting.is_empty(),
             watched: books.watched > 0,
             over: books.over,
         }
@@ -591,8 +582,7 @@ impl Desk {
     /// Waits until there may be something to tend.
     pub(crate) fn wait_for_work(&self) {
         let books = self.lock();
-        let nothing_waits = books.waiting.is_empty() && books.stranded.is_empty();
-        if books.due.is_empty() && nothing_waits && books.watched == 0 && !books.over {
+        if books.due.is_empty() && books.waiting.is_empty() && books.watched == 0 && !books.over {
             drop(self.changed.wait(books).unwrap_or_else(PoisonError::into_inner));
         }
     }
