@@ -86,6 +86,8 @@ pub(crate) struct Cell {
     /// The worker's arena and undo slot, written by the coordinator while the worker cannot look.
     arena: UnsafeCell<SegmentRef>,
     undo: UnsafeCell<SegmentRef>,
+    /// The ring of its log, as the arena.
+    log: UnsafeCell<SegmentRef>,
 }
 
 /// A worker's published accumulator: the place of the record and whether its chunks are all DONE, in one word so that
@@ -376,6 +378,11 @@ impl Cell {
         ((word >> 32) as u32 == epoch && word as u32 != 0).then(|| word as u32 as usize - 1)
     }
 
+    /// The chunk in hand, whatever the epoch: for the worker itself, which knows.
+    pub(crate) fn in_hand(&self) -> Option<usize> {
+        (self.current.load(Ordering::Relaxed) as u32).checked_sub(1).map(|chunk| chunk as usize)
+    }
+
     /// The worker says which chunk it has in hand. `None`: idle.
     #[inline]
     pub(crate) fn set_current(&self, epoch: u32, chunk: Option<usize>) {
@@ -407,8 +414,14 @@ impl Cell {
         unsafe { self.undo.get().read_volatile() }
     }
 
+    /// The ring of the worker's log.
+    pub(crate) fn log(&self) -> SegmentRef {
+        // SAFETY: in bounds; written only before the worker of this generation is started.
+        unsafe { self.log.get().read_volatile() }
+    }
+
     /// Gives the cell to a new worker, which is not started yet.
-    pub(crate) fn assign(&self, arena: SegmentRef) {
+    pub(crate) fn assign(&self, arena: SegmentRef, log: SegmentRef) {
         self.failures.store(0, Ordering::Relaxed);
         self.flush.store(0, Ordering::Relaxed);
         self.cancel.store(0, Ordering::Relaxed);
@@ -416,6 +429,8 @@ impl Cell {
         self.locked.store(0, Ordering::Relaxed);
         // SAFETY: in bounds; no worker owns the cell now, so nobody reads it.
         unsafe { self.arena.get().write_volatile(arena) };
+        // SAFETY: as above.
+        unsafe { self.log.get().write_volatile(log) };
     }
 
     /// Names the undo slot, between phases.

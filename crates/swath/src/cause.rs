@@ -68,6 +68,16 @@ pub struct Cause {
     pub pid: u32,
     /// What happened.
     pub what: What,
+    /// The last lines of the log of a worker that died, oldest first, at most [`LAST_WORDS`](crate::limits::LAST_WORDS); often
+    /// there are none.
+    pub last_words: Vec<String>,
+}
+
+impl Cause {
+    /// Of a worker that lives, or said nothing.
+    pub(crate) fn new(worker: usize, pid: u32, what: What) -> Cause {
+        Cause { worker, pid, what, last_words: Vec::new() }
+    }
 }
 
 /// A chunk that was given up.
@@ -110,7 +120,13 @@ impl fmt::Display for What {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)
+        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)?;
+        let mut before = "; its last words: ";
+        for line in &self.last_words {
+            write!(f, "{before}{line}")?;
+            before = " | ";
+        }
+        Ok(())
     }
 }
 
@@ -149,12 +165,17 @@ mod tests {
 
     #[test]
     fn a_failure_reads_as_a_sentence_and_repeats_nothing() {
-        let died =
-            |worker| Cause { worker, pid: 7, what: What::Killed { signal: 9, likely_out_of_memory: false } };
+        let died = |worker| Cause::new(worker, 7, What::Killed { signal: 9, likely_out_of_memory: false });
         let failure = ChunkFailure { chunk: 3, rows: 30..40, attempts: 2, causes: vec![died(0), died(1)] };
         assert_eq!(
             failure.to_string(),
             "chunk 3 (rows 30..40) failed 2 times; worker 0 (pid 7): its process was killed by SIGKILL"
+        );
+        let last_words = vec!["WARN app: one".to_owned(), "ERROR app: two".to_owned()];
+        let cause = Cause { last_words, ..died(0) };
+        assert_eq!(
+            cause.to_string(),
+            "worker 0 (pid 7): its process was killed by SIGKILL; its last words: WARN app: one | ERROR app: two"
         );
     }
 

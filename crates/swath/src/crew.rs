@@ -27,6 +27,7 @@ use crate::cause::{Cause, What};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
+use crate::log::{self, Journals};
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
@@ -83,6 +84,8 @@ pub(crate) struct Crew {
     /// what a lock guards, and only the confirmed exit counts.
     one_thread: bool,
     outlet: Outlet,
+    /// What the workers say by `tracing`.
+    pub(crate) journals: Journals,
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
@@ -97,7 +100,12 @@ impl Drop for Crew {
 
 impl Crew {
     /// Starts `workers` workers and waits until each has shown itself.
-    pub(crate) fn start(session: Arc<Session>, workers: usize, threads: usize) -> Result<Arc<Crew>> {
+    pub(crate) fn start(
+        session: Arc<Session>,
+        workers: usize,
+        threads: usize,
+        log: log::Options,
+    ) -> Result<Arc<Crew>> {
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
@@ -112,6 +120,7 @@ impl Crew {
             leaving: false,
             oom_kills: oom::kills(),
         };
+        let journals = Journals::new(workers, log)?;
         let doorman = Doorman::new(&session, board);
         let crew = Arc::new(Crew {
             doorman,
@@ -121,6 +130,7 @@ impl Crew {
             one_thread: threads == 1,
             session,
             outlet: Outlet::default(),
+            journals,
             state: Mutex::new(state),
             changed: Condvar::new(),
             desk: OnceLock::new(),
@@ -210,7 +220,8 @@ impl Crew {
         // It may have died by itself before our signal came.
         let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
         let what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
-        let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
+        let cause = Cause { last_words: self.journals.close(index), ..Cause::new(index, pid, what.clone()) };
+        let freed = self.take_back(&mut state, index, cause);
         slots.release(slot);
         let leaving = state.leaving;
         let decision = match &what {

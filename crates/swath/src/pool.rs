@@ -12,6 +12,7 @@ use crate::gather::Gather;
 use crate::head_count;
 use crate::init;
 use crate::inline::Inline;
+use crate::log;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase};
@@ -49,6 +50,7 @@ pub struct PoolBuilder {
     workers: Option<usize>,
     threads: Option<usize>,
     options: Options,
+    pub(crate) log: log::Options,
 }
 
 impl PoolBuilder {
@@ -111,7 +113,8 @@ impl PoolBuilder {
                          (in tests and benches: swath::worker_entry!();)",
                     ));
                 }
-                Staff::Crew(Crew::start(Session::current()?, workers, self.threads.unwrap_or(1).max(1))?)
+                let threads = self.threads.unwrap_or(1).max(1);
+                Staff::Crew(Crew::start(Session::current()?, workers, threads, self.log)?)
             }
         };
         Ok(Pool {

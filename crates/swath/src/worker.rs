@@ -17,6 +17,7 @@ use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::log;
 use crate::task::clerk::Clerk;
 use crate::task::table::Table;
 use crate::turn::{Hand, Turn};
@@ -94,6 +95,7 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
     }
     let cell = board.cell(assignment.cell);
     let arena = open_arena(&cell.arena(), coordinator)?;
+    begin_log(&mut cache, board, assignment.cell, coordinator)?;
     let slots = membership.control.slots();
     Party::install(slots, membership.slot);
     let hand = Hand {
@@ -113,6 +115,19 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<Hand, String> {
     }
     slots.enter(membership.slot, assignment.life_word);
     Ok(hand)
+}
+
+/// From here on what is said by `tracing` arrives at the coordinator.
+fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u32) -> Result<(), String> {
+    let log = board.cell(index).log();
+    let base = cache.get(&log, Mode::ReadWrite, coordinator).map_err(|e| e.to_string())?;
+    // SAFETY: mapped writable with the reference's length, page-aligned; the cache lives as long as the process, and the pool
+    // keeps the ring as long as it has workers.
+    let ring = unsafe { log::place::attached(base, log.len as usize) };
+    // SAFETY: the coordinator passes its bell under this number, and nobody has looked at it before; called once.
+    let bell = unsafe { log::place::bell() };
+    log::berth::begin(ring.ok_or("its log is not a ring")?, bell, board, index);
+    Ok(())
 }
 
 /// Opens the memory file that the coordinator made for us.
@@ -139,6 +154,7 @@ fn serve(mut hand: Hand) -> ! {
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();
+        log::berth::follow();
         if clerk.is_none() {
             clerk = hire_clerk(&mut hand);
         }

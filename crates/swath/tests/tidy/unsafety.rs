@@ -64,6 +64,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/swath/src/kernel.rs", "turns the address of a function into the function"),
     ("crates/swath/src/inline.rs", "places the board, calls the driver by its address"),
     ("crates/swath/src/locked.rs", "copies and shows an array that the phase's lock guards"),
+    ("crates/swath/src/log/place.rs", "the ring in a mapping, and the bell that was passed down"),
     ("crates/swath/src/map/drive.rs", "calls maps' functions by their address"),
     ("crates/swath/src/map/imap.rs", "calls streams' functions by their address"),
     ("crates/swath/src/operand.rs", "what an operand promises about its views"),
