@@ -33,7 +33,7 @@ pub struct CrashRecord {
 pub struct Crash {
     /// The signal.
     pub signal: i32,
-    /// The address that could not be used; for SIGSEGV and SIGBUS.
+    /// The address that could not be used, for SIGSEGV and SIGBUS that nobody sent; else 0.
     pub address: u64,
     /// Return addresses as offsets in the executable, the innermost first; 0 for those in shared libraries.
     pub offsets: Vec<u64>,
@@ -92,13 +92,19 @@ extern "C" fn struck(signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
     let index = SIGNALS.iter().position(|known| *known == signal).unwrap_or(0);
     // SAFETY: written before this handler was installed, and never again. First of all, so that a crash in here is the end.
     unsafe { libc::sigaction(signal, (&raw const BEFORE[index]).cast(), std::ptr::null_mut()) };
+    // SAFETY: the kernel passes a filled one for a handler with SA_SIGINFO.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as u64) };
+    if code <= 0 {
+        // Sent, by `abort` or by somebody else: no instruction strikes again. It comes when this handler returns.
+        // SAFETY: async-signal-safe.
+        unsafe { libc::raise(signal) };
+    }
     // SAFETY: null, or a record that is there for ever.
     let Some(place) = (unsafe { PLACE.load(Ordering::Acquire).as_ref() }) else { return };
     if place.signal.load(Ordering::Relaxed) != 0 {
         return;
     }
-    // SAFETY: the kernel passes a filled one for a handler with SA_SIGINFO.
-    place.address.store(unsafe { (*info).si_addr() } as u64, Ordering::Relaxed);
+    place.address.store(if code > 0 { address } else { 0 }, Ordering::Relaxed);
     place.signal.store(signal as u32, Ordering::Release);
     let (image, mut count) = (Image::current(), 0);
     // SAFETY: asks that no other thread looks up symbols meanwhile; this only walks, with the unwinder's own synchronisation.
@@ -113,10 +119,9 @@ extern "C" fn struck(signal: i32, info: *mut libc::siginfo_t, _context: *mut lib
     }
 }
 
-/// The frames by name, file and line, as far as the executable knows them, from where it struck outwards; the handler's own are left out.
+/// The address, where there is one, and the frames by name, file and line, as far as the executable knows them, from where it struck outwards; the handler's own are left out.
 impl fmt::Display for Crash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", crate::signal::name(self.signal))?;
         if [libc::SIGSEGV, libc::SIGBUS].contains(&self.signal) {
             write!(f, " at address {:#x}", self.address)?;
         }

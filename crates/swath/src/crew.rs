@@ -29,6 +29,7 @@ use crate::contract::{Contract, Farewell};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
+use crate::log::{self, Journals};
 use crate::process::lineage;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
@@ -111,6 +112,8 @@ pub(crate) struct Crew {
     /// what a lock guards, and only the confirmed exit counts.
     one_thread: bool,
     outlet: Outlet,
+    /// What the workers say by `tracing`.
+    pub(crate) journals: Journals,
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
@@ -135,6 +138,7 @@ impl Crew {
         (wanted, most): (usize, usize),
         threads: usize,
         contract: Contract,
+        log: log::Options,
     ) -> Result<Arc<Crew>> {
         let workers = most.max(wanted);
         lineage::next_depth()?;
@@ -159,6 +163,7 @@ impl Crew {
             farewells: Vec::new(),
             oom_kills: oom::kills(),
         };
+        let journals = Journals::new(workers, log)?;
         let doorman = Doorman::new(&session, board);
         let crew = Arc::new(Crew {
             doorman,
@@ -168,6 +173,7 @@ impl Crew {
             one_thread: threads == 1,
             session,
             outlet: Outlet::default(),
+            journals,
             state: Mutex::new(state),
             changed: Condvar::new(),
             desk: OnceLock::new(),
@@ -358,13 +364,14 @@ impl Crew {
         let mut kind = ErrorKind::Spawn;
         match farewell {
             Some(words) if was_up => {
-                let words = words.map_err(|what| Cause { worker: index, pid, what });
+                let words = words.map_err(|what| Cause::new(index, pid, what));
                 state.farewells.push((index, words));
             }
             Some(Err(why)) => (kind, what) = (ErrorKind::Initializer, why),
             _ => {}
         }
-        let cause = Cause { worker: index, pid, what: what.clone() };
+        let cause = Cause { last_words: self.journals.close(index), ..Cause::new(index, pid, what.clone()) };
+        let cause = cause.struck(cell.crash.read());
         let (freed, condemned) = self.take_back(&mut state, index, cause);
         slots.release(slot);
         if retired && let Some(phase) = &mut state.phase {

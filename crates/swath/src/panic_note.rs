@@ -66,16 +66,25 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
         BacktraceStatus::Captured => shorten(backtrace.to_string()),
         _ => String::new(),
     };
+    if cfg!(panic = "abort") {
+        // Nobody will come back to read the note: what is said here, is among the worker's last words.
+        tracing::error!("panicked at {location}: {}", text_of(info.payload()));
+        return false;
+    }
     NOTE.set(Some((location, backtrace)));
     true
 }
 
-#[cold]
-fn what_of(payload: &(dyn Any + Send)) -> What {
+fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "(a panic without a text)".into())
+}
+
+#[cold]
+fn what_of(payload: &(dyn Any + Send)) -> What {
     let (location, backtrace) = NOTE.take().unwrap_or_else(|| ("an unknown place".into(), String::new()));
-    let message = shorten(text.unwrap_or_else(|| "(a panic without a text)".into()));
+    let message = shorten(text_of(payload));
     What::Panicked { message, location, backtrace }
 }
 

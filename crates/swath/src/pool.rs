@@ -19,6 +19,7 @@ use crate::head_count;
 use crate::init;
 use crate::inline::Inline;
 use crate::limits::WORKERS_MAX;
+use crate::log;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase, encode};
@@ -62,6 +63,7 @@ pub struct PoolBuilder {
     contract: Contract,
     /// The first thing that was asked for and cannot be.
     refused: Option<Error>,
+    pub(crate) log: log::Options,
 }
 
 impl PoolBuilder {
@@ -234,6 +236,7 @@ impl PoolBuilder {
                     (workers, self.most.min(WORKERS_MAX)),
                     threads,
                     self.contract,
+                    self.log,
                 )?)
             }
         };
@@ -356,7 +359,7 @@ impl Pool {
             }
             Staff::Inline(_, finalizer) => {
                 let pid = swath_platform::process::getpid();
-                let cause = |what: Fault| Cause { worker: 0, pid, what: *what };
+                let cause = |what: Fault| Cause::new(0, pid, *what);
                 finalizer.iter().map(|call| (0, call.run().map_err(cause))).collect()
             }
         };

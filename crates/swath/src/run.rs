@@ -34,6 +34,7 @@ pub(crate) fn run<T>(
     finish: impl FnOnce(&Gather<'_>) -> Result<T>,
 ) -> Result<(T, Report)> {
     let began = Instant::now();
+    crew.journals.follow_level();
     let mut progress = plan.settings.progress.take();
     let descriptor = memory.describe(&plan, options.strict_inputs)?;
     let chunks = plan.geometry.chunks();

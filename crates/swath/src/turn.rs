@@ -436,7 +436,7 @@ impl<'t> Turn<'t> {
         if let Some(site) = &self.site {
             site.leave(true);
         }
-        let cause = Cause { worker: self.hand.index, pid: self.hand.pid, what };
+        let cause = Cause::new(self.hand.index, self.hand.pid, what);
         let record = postcard::to_stdvec(&(held.chunk() as u64, cause)).unwrap_or_default();
         let previous = At::from_word(self.cell().failures.load(Ordering::Relaxed));
         // Without room for the record the chunk fails all the same; the coordinator then says that the reason is lost.

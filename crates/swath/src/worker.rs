@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::atomic::Ordering;
 
 use bytemuck::Zeroable;
-use swath_platform::{cpu, exe, life, process, signal};
+use swath_platform::{cpu, crash, exe, life, process, signal};
 use swath_segment::{Attachments, Membership, Mode, SegmentRef};
 use swath_sync::Party;
 
@@ -18,6 +18,7 @@ use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::log;
 use crate::process::lineage;
 use crate::task::table::Table;
 use crate::task::{self, clerk::Clerk};
@@ -98,6 +99,9 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     let contract = read_contract(&board.contract(), coordinator)?;
     let cell = board.cell(assignment.cell);
     let arena = task::open(&cell.arena(), coordinator)?;
+    begin_log(&mut cache, board, assignment.cell, coordinator)?;
+    // SAFETY: the cache, and so the mapping, lives as long as the process.
+    crash::write_to(&unsafe { board.cell_for_ever(assignment.cell) }.crash);
     let slots = membership.control.slots();
     Party::install(slots, membership.slot);
     let hand = Hand {
@@ -118,6 +122,19 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     }
     slots.enter(membership.slot, assignment.life_word);
     Ok((hand, contract))
+}
+
+/// From here on what is said by `tracing` arrives at the coordinator.
+fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u32) -> Result<(), String> {
+    let log = board.cell(index).log();
+    let base = cache.get(&log, Mode::ReadWrite, coordinator).map_err(|e| e.to_string())?;
+    // SAFETY: mapped writable with the reference's length, page-aligned; the cache lives as long as the process, and the pool
+    // keeps the ring as long as it has workers.
+    let ring = unsafe { log::place::attached(base, log.len as usize) };
+    // SAFETY: the coordinator passes its bell under this number, and nobody has looked at it before; called once.
+    let bell = unsafe { log::place::bell() };
+    log::berth::begin(ring.ok_or("its log is not a ring")?, bell, board, index);
+    Ok(())
 }
 
 /// What the pool tells every worker.
@@ -171,6 +188,7 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();
+        log::berth::follow();
         if clerk.is_none() {
             clerk = hire_clerk(&mut hand);
         }

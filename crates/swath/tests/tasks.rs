@@ -359,6 +359,39 @@ fn c04_the_cause_of_a_death_is_exact() {
 }
 
 #[test]
+fn a_crash_says_where() {
+    #[inline(never)]
+    fn write_where_nothing_is(address: usize) -> u64 {
+        // SAFETY: not at all: nothing is mapped there, and that is what is wanted.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(1) };
+        1
+    }
+    fn abort_here(n: u64) -> u64 {
+        if std::hint::black_box(n) > 0 { std::process::abort() } else { n }
+    }
+    fn overflow(n: u64) -> u64 {
+        let page = std::hint::black_box([n; 500]);
+        if page[3] == u64::MAX {
+            return 0;
+        }
+        overflow(page[(n % 500) as usize] + 1) + page[0]
+    }
+    let pool = pool(1);
+    let error = finish(&pool.submit(write_where_nothing_is, 64).expect("taken")).expect_err("crashed");
+    let crash = error.causes()[0].crash.as_ref().expect("written by its handler");
+    assert_eq!((crash.signal, crash.address), (libc::SIGSEGV, 64));
+    let text = error.to_string();
+    assert!(text.contains("at address 0x40") && text.contains("write_where_nothing_is"), "{text}");
+    assert!(text.contains("tasks.rs:"), "{text}");
+    let text = finish(&pool.submit(abort_here, 1).expect("taken")).expect_err("crashed").to_string();
+    assert!(text.contains("SIGABRT") && text.contains("abort_here"), "{text}");
+    let text = finish(&pool.submit(overflow, 1).expect("taken")).expect_err("crashed").to_string();
+    assert!(text.contains("overflow"), "{text}");
+    let error = finish(&pool.submit(die, "exit 99".to_owned()).expect("taken")).expect_err("left");
+    assert_eq!(error.causes()[0].crash, None);
+}
+
+#[test]
 fn c06_a_crash_on_receipt_of_large_arguments() {
     let pool = pool(2);
     let tasks: Vec<Task<u64>> = (0..10)

@@ -58,7 +58,7 @@ fn run<A: DeserializeOwned, R: Serialize>(
         postcard::from_bytes(args).map_err(|e| setup(format!("its items do not decode: {e}")))?;
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
-    let cause = |what: Fault| Cause { worker, pid, what: *what };
+    let cause = |what: Fault| Cause::new(worker, pid, *what);
     let ends = items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
     let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
     panic_note::catching(|| {

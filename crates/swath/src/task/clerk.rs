@@ -19,6 +19,7 @@ use crate::board::Board;
 use crate::cause::{Cause, Fault, What, shorten};
 use crate::drive::IntoFailure;
 use crate::kernel;
+use crate::log;
 use crate::panic_note;
 use crate::turn::Hand;
 
@@ -170,7 +171,7 @@ impl Clerk {
         };
         if let Some(what) = fault {
             state = State::Failed;
-            let cause = Cause { worker: hand.index, pid: hand.pid, what: *what };
+            let cause = Cause::new(hand.index, hand.pid, *what);
             let record = postcard::to_stdvec(&cause).unwrap_or_default();
             // An empty response says that there was no memory left even for the reason.
             written = cell.response.write(&record, &mut self.results);
@@ -242,7 +243,9 @@ impl Current {
     /// Runs `body` as this task.
     pub(crate) fn during<T>(self, body: impl FnOnce() -> T) -> T {
         let outer = CURRENT.replace(Some(self));
+        let before = log::berth::set_task(self.task);
         let value = body();
+        log::berth::set_task(before);
         CURRENT.set(outer);
         value
     }

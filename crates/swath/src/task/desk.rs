@@ -358,10 +358,10 @@ impl Desk {
             (_, Err(error)) => Err((ErrorKind::Codec, format!("has lost its result: {error}"))),
             (Some(State::Done), Ok(value)) => Ok(value),
             (_, Ok(record)) => {
-                let mut cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| Cause {
-                    worker: books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index),
-                    pid: 0,
-                    what: What::Setup { message: "the worker had no memory left to say why".into() },
+                let mut cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| {
+                    let worker = books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index);
+                    let message = "the worker had no memory left to say why".into();
+                    Cause::new(worker, 0, What::Setup { message })
                 });
                 if cause.what == What::Cancelled {
                     // It listened. To what, only we know.
