@@ -179,14 +179,19 @@ impl fmt::Display for ChunkFailure {
 /// `text`, cut with a mark when it is longer than may travel.
 pub(crate) fn shorten(mut text: String) -> String {
     if text.len() > ERROR_TEXT_BYTES {
-        let mut cut = ERROR_TEXT_BYTES;
-        while !text.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        text.truncate(cut);
+        text.truncate(at_most(&text, ERROR_TEXT_BYTES).len());
         text.push_str(" … (cut)");
     }
     text
+}
+
+/// The beginning of `text`, of at most `bytes` bytes.
+pub(crate) fn at_most(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]

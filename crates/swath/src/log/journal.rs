@@ -12,7 +12,7 @@ use super::Options;
 use super::place::words;
 use super::record::{Record, rank};
 use super::ring::{RING_BYTES, Reader, Ring, Sleep};
-use super::text::at_most;
+use crate::cause::at_most;
 use crate::error::Result;
 use crate::limits::{LAST_WORD_BYTES, LAST_WORDS, LOG_BACKLOG};
 

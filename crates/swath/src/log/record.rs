@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytemuck::{Pod, Zeroable};
 use tracing_core::{Level, LevelFilter};
 
-use super::text::at_most;
+use crate::cause::at_most;
 use crate::checksum::checksum;
 use crate::limits::LOG_RECORD_BYTES;
 

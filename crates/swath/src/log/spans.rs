@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::{Event, Metadata};
 
-use super::text::{Fields, at_most};
+use super::text::Fields;
+use crate::cause::at_most;
 use crate::limits::LOG_RECORD_BYTES;
 
 thread_local! {

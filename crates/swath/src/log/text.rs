@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use tracing_core::Field;
 use tracing_core::field::Visit;
 
+use crate::cause::at_most;
 use crate::limits::LOG_RECORD_BYTES;
 
 /// What an event says: its message, and its other fields as `key=value`.
@@ -88,13 +89,4 @@ impl Fields {
         }
         to.push_str(if self.0.is_empty() { "" } else { "}" });
     }
-}
-
-/// The beginning of `text`, of at most `bytes` bytes.
-pub(super) fn at_most(text: &str, bytes: usize) -> &str {
-    let mut end = bytes.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
