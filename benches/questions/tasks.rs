@@ -156,6 +156,13 @@ fn bare_trips(pool: &Pool, ball: &PingPong, path: &str) -> Result<Duration> {
 /// From nothing to two workers that wait for work, against two processes that have said hello.
 fn start() -> Result<()> {
     println!("a pool of {WORKERS}, ready");
+    start_pools("with its session and guardian", "")?;
+    // An array keeps the session.
+    let _array = SharedArray::<u8, _>::zeros(1)?;
+    start_pools("in a session that is there", "   (goal ≤ 2)")
+}
+
+fn start_pools(name: &str, goal: &str) -> Result<()> {
     let (ours, bare) = timing::pairs(
         STARTS,
         || {
@@ -168,7 +175,7 @@ fn start() -> Result<()> {
         || bare_start().expect("processes"),
     );
     println!(
-        "  swath {:6.2} ms (p90 {:.2})   bare spawns {:6.2} ms (p90 {:.2})   {:.2} × bare   (goal ≤ 2)",
+        "  {name:30}  swath {:6.2} ms (p90 {:.2})   bare spawns {:6.2} ms (p90 {:.2})   {:.2} × bare{goal}",
         ours.median() * 1e3,
         ours.at(0.9) * 1e3,
         bare.median() * 1e3,

@@ -240,7 +240,7 @@ fn take_turn(hand: &mut Hand, descriptor: &Descriptor) {
             driver(&mut turn);
         }
         // The phase is over and its ledger may be gone: nothing to do.
-        Err(_) if board.sequence() != descriptor.sequence => {}
+        Err(_) if board.stopped(descriptor.epoch) || board.sequence() != descriptor.sequence => {}
         Err(why) => {
             eprintln!("swath worker {}: {why}", process::getpid());
             std::process::exit(EXIT_LOST);
