@@ -126,3 +126,8 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 mod readme {}
+
+/// So do those of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../../../examples/guide/coming-from-python.md")]
+mod coming_from_python {}

@@ -12,6 +12,7 @@ mod limits;
 mod links;
 mod manifest;
 mod names;
+mod python;
 mod rust;
 mod tree;
 mod unsafety;
