@@ -138,7 +138,7 @@ enum Memory {
 #[derive(Debug)]
 enum Membership {
     /// Coordinator or worker of the object's session; the coordinator's session lives as long.
-    Member { _session: Option<Arc<Session>> },
+    Member { session: Option<Arc<Session>> },
     /// A program of its own.
     Guest(Arc<Guest>),
 }
@@ -182,7 +182,7 @@ impl Object {
             memory: Memory::Own(segment),
             image,
             reference,
-            membership: Membership::Member { _session: Some(session) },
+            membership: Membership::Member { session: Some(session) },
         })
     }
 
@@ -270,11 +270,18 @@ impl Object {
     /// # Errors
     ///
     /// This process was forked from the one that opened the object; too many threads.
+    ///
+    /// # Safety
+    ///
+    /// 1. This party is used with this object only, and while this value lives.
     #[inline]
-    pub fn party(&self) -> std::result::Result<Party, NoParty> {
+    pub unsafe fn party(&self) -> std::result::Result<Party, NoParty> {
         match &self.membership {
-            Membership::Member { .. } => Party::current(),
-            Membership::Guest(guest) => guest.party(),
+            // SAFETY: the object is its session's, which lives as long.
+            Membership::Member { session: Some(session) } => unsafe { session.party() },
+            Membership::Member { session: None } => Party::current(),
+            // SAFETY: as above.
+            Membership::Guest(guest) => unsafe { guest.party() },
         }
     }
 
@@ -321,12 +328,10 @@ impl Membership {
         if let Some(member) = membership()
             && member.control.header().id() == Some(id.as_str())
         {
-            return Ok(Membership::Member { _session: None });
+            return Ok(Membership::Member { session: None });
         }
         match Session::current_if_any() {
-            Some(session) if session.id() == id.as_str() => {
-                Ok(Membership::Member { _session: Some(session) })
-            }
+            Some(session) if session.id() == id.as_str() => Ok(Membership::Member { session: Some(session) }),
             _ => Ok(Membership::Guest(Guest::of(id, uid)?)),
         }
     }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use swath_platform::{file, life, process};
+use swath_platform::{file, fork, life, process};
 use swath_sync::slots::{SlotId, SlotTable, Witness};
-use swath_sync::{DeathCause, Party, Peers};
+use swath_sync::{DeathCause, NoParty, Party, Peers};
 
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ impl Session {
     }
 
     /// The id of the session that this process has at this moment, if any.
-    pub(crate) fn current_if_any() -> Option<Arc<Session>> {
+    pub fn current_if_any() -> Option<Arc<Session>> {
         let current = lock(&CURRENT);
         current.session.upgrade().filter(|_| current.pid == process::getpid())
     }
@@ -126,8 +126,9 @@ impl Session {
         let pid = process::getpid();
         let slot = coordinator_slot(control.slots(), pid);
         control.publish_header(&header(&claimed.id, pid));
-        service.call(|_| control.slots().enter(slot, true));
-        Party::install(control.slots(), slot);
+        // SAFETY: the service thread takes no locks.
+        service.call(|_| unsafe { control.slots().enter_watched(slot) });
+        fork::mark_own();
         watch_peers(control.slots(), &control.header(), Arc::new(look), Some(slot.index));
         let guard = start_guard(service, control, &claimed.lock);
         let (table, hooks) = (Mutex::new(Table::new(control)), Mutex::default());
@@ -142,6 +143,21 @@ impl Session {
     /// The control segment.
     pub fn control(&self) -> &'static Control {
         self.control
+    }
+
+    /// The calling thread as a party of this session, its coordinator.
+    ///
+    /// # Errors
+    ///
+    /// This process was forked from the coordinator; too many threads.
+    ///
+    /// # Safety
+    ///
+    /// 1. What is used with this party is used with parties of this session only.
+    #[inline]
+    pub unsafe fn party(&self) -> std::result::Result<Party, NoParty> {
+        // SAFETY: 1. `begin` reserved it for this process; 2. the caller's 1.
+        unsafe { Party::of(self.slots(), self.slot, self.pid) }
     }
 
     /// The slot table.
@@ -269,12 +285,14 @@ fn coordinator_slot(slots: &'static SlotTable, pid: u32) -> SlotId {
     loop {
         let slot = slots.reserve().expect("a fresh slot table has room");
         if spare == 0 {
-            slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
+            let ticks = process::start_ticks(pid).unwrap_or(0);
             // Workers die with us; guests have to find out.
-            slots.set_witness(slot, Witness::Pidfd);
+            // SAFETY: it is for us.
+            unsafe { slots.started(slot, pid, ticks, Witness::Pidfd) };
             return slot;
         }
-        slots.mark_dead(slot, DeathCause(0));
+        // SAFETY: nobody has had it.
+        unsafe { slots.mark_dead(slot, DeathCause(0)) };
         slots.release(slot);
         spare -= 1;
     }

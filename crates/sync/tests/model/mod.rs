@@ -34,6 +34,12 @@ impl World {
     pub fn party(self, index: u16) -> Party {
         Party::for_model(self.table, self.id(index))
     }
+
+    /// What the service thread does.
+    pub fn declare_dead(self, index: u16, cause: DeathCause) {
+        // SAFETY: models say so of threads that have ended.
+        unsafe { self.table.mark_dead(self.id(index), cause) };
+    }
 }
 
 /// Explores a model once for every step at which its mortal thread can die, until it outlives them all.
@@ -76,7 +82,7 @@ impl Mortal {
         let lived = killed_at_step(Some(self.step), body);
         if !lived {
             self.died.store(true, Ordering::Relaxed);
-            world.table.mark_dead(world.id(index), DeathCause::killed_by(9));
+            world.declare_dead(index, DeathCause::killed_by(9));
         }
         lived
     }
