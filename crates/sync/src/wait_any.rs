@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::atomics::{AtomicU32, Ordering, now_ns, wait_any_until};
-use crate::deadline::Deadline;
+use crate::atomics::{AtomicU32, Ordering, wait_any_until};
+use crate::deadline::{Deadline, is_over};
 use crate::event::Event;
 use crate::joinable::{JoinableQueue, SimpleQueue};
 use crate::messages::MessageQueue;
@@ -112,7 +112,7 @@ fn wait_until(
         if !found.is_empty() {
             return Ok(found);
         }
-        if deadline_ns == 0 || (deadline_ns != u64::MAX && now_ns() >= deadline_ns) {
+        if is_over(deadline_ns) {
             return Err(WaitAnyError::TimedOut);
         }
         words.extend(
