@@ -189,25 +189,26 @@ impl Waitable for MessageQueue {
     }
 }
 
-/// Ready when there is an item to pop, or there will be none: closed, or the producer dead.
+/// Ready when there is an item to pop, or there will be none: closed, or the producer dead. As the party that holds the end.
 impl<T: Pod> Waitable for Consumer<'_, T> {
-    fn is_ready(&self, party: &Party) -> bool {
-        self.pop_would_not_wait(party)
+    fn is_ready(&self, _party: &Party) -> bool {
+        self.pop_would_not_wait()
     }
 
-    fn announce(&self, party: &Party) -> Announced<'_> {
-        self.lane().announce_reader(party).into()
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.announce_reader().into()
     }
 }
 
-/// Ready when there is a message to receive, or there will be none: closed, or the other end's holder dead.
+/// Ready when there is a message to receive, or there will be none: closed, or the other end's holder dead. As the party that holds
+/// this end.
 impl Waitable for PipeEnd<'_> {
     fn is_ready(&self, _party: &Party) -> bool {
         self.reader_is_ready()
     }
 
-    fn announce(&self, party: &Party) -> Announced<'_> {
-        self.reader_lane().announce_reader(party).into()
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.announce_reader().into()
     }
 }
 
