@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::atomics::{AtomicU32, Ordering, now_ns, wait_until, wake, wake_all};
-use crate::deadline::Deadline;
+use crate::atomics::{AtomicU32, Ordering, wait_until, wake, wake_all};
+use crate::deadline::{Deadline, is_over};
 use crate::lock_error::LockError;
 use crate::mutex::{Locked, MutexGuard};
 use crate::park;
@@ -222,10 +222,6 @@ impl Condvar {
             wake_all(&self.word);
         }
     }
-}
-
-fn is_over(deadline_ns: u64) -> bool {
-    deadline_ns != u64::MAX && now_ns() >= deadline_ns
 }
 
 impl Default for Condvar {

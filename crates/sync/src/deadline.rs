@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::atomics::now_ns;
 use crate::park;
 
 /// Until when to wait, on CLOCK_MONOTONIC.
@@ -27,4 +28,10 @@ impl Deadline {
             Self::At(moment) => park::after(moment.saturating_duration_since(Instant::now())),
         }
     }
+}
+
+/// Whether a moment that [`Deadline::on_the_clock`] gave has passed.
+#[inline]
+pub(crate) fn is_over(deadline_ns: u64) -> bool {
+    deadline_ns == 0 || (deadline_ns != u64::MAX && now_ns() >= deadline_ns)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::atomics::{AtomicU32, Ordering, wait_until, wake_all};
+use crate::deadline::is_over;
 use crate::park;
 
 /// The event is set.
@@ -123,7 +124,7 @@ impl Event {
             }
             let slice = park::slice_end(deadline_ns);
             wait_until(&self.word, marked, slice); // E4
-            if deadline_ns != u64::MAX && crate::atomics::now_ns() >= deadline_ns {
+            if is_over(deadline_ns) {
                 return happened(self.word.load(Ordering::Acquire));
             }
         }

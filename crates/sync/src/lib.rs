@@ -65,6 +65,7 @@ mod pipe;
 #[cfg(not(loom))]
 mod place;
 mod pod;
+mod poison;
 mod queue;
 pub mod raw_sync;
 mod record;
@@ -101,7 +102,7 @@ pub use limits::{
 #[cfg(not(loom))]
 pub use list::ShareableListPlan;
 pub use list::{ListError, ListValue, ListWord, ShareableList};
-pub use lock_error::{LockError, PoisonedBy};
+pub use lock_error::LockError;
 #[cfg(not(loom))]
 pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
 #[cfg(not(loom))]
@@ -115,6 +116,7 @@ pub use party::{NoParty, Party};
 pub use pipe::{Pipe, PipeCell, PipeEnd, PipeError, PipePlan, PipeSide};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
+pub use poison::PoisonedBy;
 #[cfg(not(loom))]
 pub use queue::QueuePlan;
 pub use queue::{Cell as QueueCell, Queue, QueueError};

@@ -1,27 +1,9 @@
 //! Why a lock was not taken.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::owner::Holder;
-
-/// Why and by whom a lock is poisoned.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum PoisonedBy {
-    /// This party died holding the lock, and who recovered it did not repair the value.
-    Death(Holder),
-    /// This party panicked holding the lock.
-    Panic(Holder),
-}
-
-impl fmt::Display for PoisonedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Death(who) => write!(f, "{who} died holding it and the value was not repaired"),
-            Self::Panic(who) => write!(f, "{who} panicked holding it"),
-        }
-    }
-}
+use crate::poison::PoisonedBy;
 
 /// Why a lock was not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

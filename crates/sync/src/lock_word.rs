@@ -2,10 +2,11 @@
 
 use crate::atomics::{AtomicU32, Ordering, wake};
 use crate::deadline::Deadline;
-use crate::lock_error::{LockError, PoisonedBy};
-use crate::owner::{Holder, Owner};
+use crate::lock_error::LockError;
+use crate::owner::Owner;
 use crate::party::Party;
 use crate::peer::PeerWait;
+use crate::poison::PoisonedBy;
 
 /// Nobody holds it.
 const FREE: u32 = 0;
@@ -13,8 +14,6 @@ const FREE: u32 = 0;
 const WAITERS: u32 = 1 << 31;
 /// The holder took it from a dead one and has not said that the value is whole again.
 const RECOVER: u32 = 1 << 30;
-/// In the poison word: by a death that was not repaired, not by a panic.
-pub(crate) const BY_DEATH: u32 = 1 << 30;
 
 /// Looks at a held lock before sleeping, with a pause each. Few: two processes that fight for a lock get most done when one of
 /// them sleeps and the other has the line of the lock to itself (measured; 100 looks halve the throughput).
@@ -162,18 +161,16 @@ impl RawLock {
 
     /// M7: the name before the mark, the mark before the unlock; killed in between, the next one recovers.
     #[cold]
-    pub(crate) fn poison(&self, who: Holder, flag: u32) {
-        self.poison_pid.store(who.pid, Ordering::Relaxed);
-        self.poison.store(Owner::new(who.slot, who.thread).bits() | flag, Ordering::Release);
+    pub(crate) fn poison(&self, who: PoisonedBy) {
+        let (word, pid) = who.to_word();
+        self.poison_pid.store(pid, Ordering::Relaxed);
+        self.poison.store(word, Ordering::Release);
     }
 
     /// Who left the value in doubt, if somebody did.
     pub(crate) fn poisoned(&self) -> Option<PoisonedBy> {
         let word = self.poison.load(Ordering::Acquire);
-        let owner = Owner::of_word(word)?;
-        let pid = self.poison_pid.load(Ordering::Relaxed);
-        let who = Holder { slot: owner.slot(), thread: owner.thread(), pid };
-        Some(if word & BY_DEATH != 0 { PoisonedBy::Death(who) } else { PoisonedBy::Panic(who) })
+        PoisonedBy::of_word(word, self.poison_pid.load(Ordering::Relaxed))
     }
 
     /// The value is whole again, whoever says so.

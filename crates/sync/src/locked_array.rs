@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::lock_error::{LockError, PoisonedBy};
+use crate::lock_error::LockError;
 use crate::lock_word::RawLock;
 use crate::mutex::{Locked, Mutex, MutexGuard};
 use crate::party::Party;
 use crate::place::{InPlace, Plan};
+use crate::poison::PoisonedBy;
 
 /// So many elements under one mutex (the `Array` of Python's multiprocessing, for numbers that many processes change a few
 /// at a time; for data that is computed on, take a `SharedArray`). All zero bytes are free, whole and zero.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::atomics::UnsafeCell;
 use crate::deadline::Deadline;
-use crate::lock_error::{LockError, PoisonedBy};
-use crate::lock_word::{BY_DEATH, RawLock};
+use crate::lock_error::LockError;
+use crate::lock_word::RawLock;
 use crate::owner::Holder;
 use crate::party::Party;
+use crate::poison::PoisonedBy;
 use crate::taken::{Guarded, Recovered, Taken, sealed::Sealed};
 
 /// A value that one thread of one process at a time may touch.
@@ -194,7 +195,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
             return;
         }
         if thread::panicking() && !self.panicking {
-            self.mutex.lock.poison(self.party.table().holder(self.party.owner()), 0);
+            self.mutex.lock.poison(PoisonedBy::Panic(self.party.table().holder(self.party.owner())));
         }
         self.mutex.lock.unlock();
     }
@@ -210,7 +211,7 @@ impl<T: ?Sized> Guarded for MutexGuard<'_, T> {
     fn set_doubtful(&mut self, dead: Holder) {
         self.panicking = true; // the dead one's name goes in, not ours
         if self.party.is_here() {
-            self.mutex.lock.poison(dead, BY_DEATH);
+            self.mutex.lock.poison(PoisonedBy::Death(dead));
         }
     }
 }

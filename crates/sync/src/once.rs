@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::atomics::{AtomicU32, Ordering, wake_all};
 use crate::deadline::Deadline;
-use crate::lock_error::{LockError, PoisonedBy};
-use crate::owner::{Holder, Owner};
+use crate::lock_error::LockError;
+use crate::owner::{Holder, OWNER_MASK, Owner};
 use crate::party::Party;
 use crate::peer::PeerWait;
+use crate::poison::PoisonedBy;
 
 /// Nobody has begun.
 const NEW: u32 = 0;
@@ -111,16 +112,19 @@ impl Once {
 
     /// Who panicked in it, if somebody did.
     pub fn poisoned(&self) -> Option<PoisonedBy> {
-        let word = self.word.load(Ordering::Acquire);
-        let owner = Owner::of_word(word).filter(|_| word & OVER != 0)?;
-        let pid = self.pid.load(Ordering::Relaxed);
-        Some(PoisonedBy::Panic(Holder { slot: owner.slot(), thread: owner.thread(), pid }))
+        self.poisoned_by(self.word.load(Ordering::Acquire))
+    }
+
+    /// The same, as a word says that was read before.
+    fn poisoned_by(&self, word: u32) -> Option<PoisonedBy> {
+        let over = word & OVER != 0;
+        over.then(|| PoisonedBy::of_word(word & OWNER_MASK, self.pid.load(Ordering::Relaxed)))?
     }
 
     /// After a panic in it: the next caller runs it again.
     pub fn clear(&self) {
         let word = self.word.load(Ordering::Acquire);
-        if word & OVER != 0 && Owner::of_word(word).is_some() {
+        if self.poisoned_by(word).is_some() {
             let _ = self.word.compare_exchange(word, NEW, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
@@ -153,15 +157,12 @@ impl Once {
         let mut wait = PeerWait::new(party, deadline);
         loop {
             let word = self.word.load(Ordering::Acquire);
+            if let Some(who) = self.poisoned_by(word) {
+                return Err(LockError::Poisoned { who });
+            }
             let (next, dead) = match Owner::of_word(word) {
                 None if word & OVER != 0 => return Ok(Begun::Done),
                 None => (me.bits(), None), // I1
-                Some(owner) if word & OVER != 0 => {
-                    let holder = party.table().holder(owner);
-                    return Err(LockError::Poisoned {
-                        who: self.poisoned().unwrap_or(PoisonedBy::Panic(holder)),
-                    });
-                }
                 Some(owner) if owner == me => {
                     return Err(LockError::Relock { holder: party.table().holder(me) });
                 }

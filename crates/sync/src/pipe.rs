@@ -4,7 +4,7 @@ use std::alloc::Layout;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::atomics::AtomicU64;
+use crate::atomics::{AtomicU32, AtomicU64};
 use crate::deadline::Deadline;
 use crate::envelope::{Envelope, Extents, MessageFault, Room};
 use crate::lane::{Lane, Reader, Side, Stuck, Writer};
@@ -252,8 +252,8 @@ impl PipeEnd<'_> {
         self.reader.is_ready() || lane.is_closed() || dead
     }
 
-    pub(crate) fn reader_lane(&self) -> &Lane {
-        self.reader.lane
+    pub(crate) fn announce_reader(&self) -> (&AtomicU32, u32) {
+        self.reader.lane.announce_reader(&self.party)
     }
 }
 

@@ -50,7 +50,7 @@ impl<T: Pod> Record<T> {
     }
 
     /// The value as it was at some moment during the call. Without a lock: it never waits for who changes the record,
-    /// alive or dead; it tries again only when two changes were completed meanwhile.
+    /// alive or dead; it tries again when a change was completed meanwhile, as the next one writes where it has read.
     pub fn get(&self) -> T {
         let mut tries = 0;
         loop {

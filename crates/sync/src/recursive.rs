@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::atomics::{AtomicU32, Ordering, UnsafeCell};
 use crate::deadline::Deadline;
 use crate::limits::DEPTH_MAX;
-use crate::lock_error::{LockError, PoisonedBy};
-use crate::lock_word::{BY_DEATH, RawLock};
+use crate::lock_error::LockError;
+use crate::lock_word::RawLock;
 use crate::owner::Holder;
 use crate::party::Party;
+use crate::poison::PoisonedBy;
 use crate::taken::{Guarded, Taken, sealed::Sealed};
 
 /// A mutex that the thread which holds it may take again (Python's `RLock`).
@@ -240,7 +241,7 @@ impl<T> Drop for RecursiveGuard<'_, T> {
             return;
         }
         if thread::panicking() && !self.panicking {
-            self.mutex.lock.poison(self.party.table().holder(self.party.owner()), 0);
+            self.mutex.lock.poison(PoisonedBy::Panic(self.party.table().holder(self.party.owner())));
         }
         // An error says that it was given back by `release` before its time, or is lent to somebody further out, who
         // has a guard of its own: then that one's drop gives it back.
@@ -258,7 +259,7 @@ impl<T> Guarded for RecursiveGuard<'_, T> {
     fn set_doubtful(&mut self, dead: Holder) {
         self.panicking = true; // the dead one's name goes in, not ours
         if self.party.is_here() {
-            self.mutex.lock.poison(dead, BY_DEATH);
+            self.mutex.lock.poison(PoisonedBy::Death(dead));
         }
     }
 }

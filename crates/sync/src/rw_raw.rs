@@ -2,10 +2,11 @@
 
 use crate::atomics::{AtomicU32, Ordering, fence, wake_all};
 use crate::deadline::Deadline;
-use crate::lock_error::{LockError, PoisonedBy};
-use crate::owner::{Holder, Owner};
+use crate::lock_error::LockError;
+use crate::owner::Owner;
 use crate::party::Party;
 use crate::peer::PeerWait;
+use crate::poison::PoisonedBy;
 
 /// How many can read at the same time. Further readers wait for a cell.
 const CELLS: usize = if cfg!(loom) { 2 } else { crate::limits::READERS_MAX };
@@ -14,8 +15,6 @@ const CELLS: usize = if cfg!(loom) { 2 } else { crate::limits::READERS_MAX };
 const WAITERS: u32 = 1 << 31;
 /// In the doubt word: the value has been given up; without it, the owner is (or died) writing.
 const POISON: u32 = 1 << 31;
-/// In the doubt word, with `POISON`: by a death that was not repaired, not by a panic.
-pub(crate) const BY_DEATH: u32 = 1 << 30;
 
 /// All zero is free and whole.
 #[repr(C)]
@@ -274,9 +273,10 @@ impl RawRwLock {
 
     /// Instead of X4: the name before the mark, the mark before X5.
     #[cold]
-    pub(crate) fn poison(&self, who: Holder, flag: u32) {
-        self.doubt_pid.store(who.pid, Ordering::Relaxed);
-        self.doubt.store(Owner::new(who.slot, who.thread).bits() | POISON | flag, Ordering::Release);
+    pub(crate) fn poison(&self, who: PoisonedBy) {
+        let (word, pid) = who.to_word();
+        self.doubt_pid.store(pid, Ordering::Relaxed);
+        self.doubt.store(word | POISON, Ordering::Release);
         self.give_back();
     }
 
@@ -287,10 +287,8 @@ impl RawRwLock {
 
     /// The same, as a doubt word says that was read before.
     fn poisoned_by(&self, word: u32) -> Option<PoisonedBy> {
-        let owner = Owner::of_word(word).filter(|_| word & POISON != 0)?;
-        let pid = self.doubt_pid.load(Ordering::Relaxed);
-        let who = Holder { slot: owner.slot(), thread: owner.thread(), pid };
-        Some(if word & BY_DEATH != 0 { PoisonedBy::Death(who) } else { PoisonedBy::Panic(who) })
+        let poisoned = word & POISON != 0;
+        poisoned.then(|| PoisonedBy::of_word(word & !POISON, self.doubt_pid.load(Ordering::Relaxed)))?
     }
 
     /// Takes the poison away, and nothing else: not the name of who writes.

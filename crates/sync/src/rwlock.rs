@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::atomics::UnsafeCell;
 use crate::deadline::Deadline;
-use crate::lock_error::{LockError, PoisonedBy};
+use crate::lock_error::LockError;
 use crate::owner::Holder;
 use crate::party::Party;
-use crate::rw_raw::{BY_DEATH, RawRwLock};
+use crate::poison::PoisonedBy;
+use crate::rw_raw::RawRwLock;
 use crate::taken::{Guarded, Taken, sealed::Sealed};
 
 /// A value that one thread of one process at a time may change, and up to 64 may look at while nobody does.
@@ -234,9 +235,9 @@ impl<T> Drop for WriteGuard<'_, T> {
             return;
         }
         if let Some(dead) = self.in_doubt {
-            self.lock.lock.poison(dead, BY_DEATH);
+            self.lock.lock.poison(PoisonedBy::Death(dead));
         } else if thread::panicking() && !self.panicking {
-            self.lock.lock.poison(self.party.table().holder(self.party.owner()), 0);
+            self.lock.lock.poison(PoisonedBy::Panic(self.party.table().holder(self.party.owner())));
         } else {
             self.lock.lock.unlock();
         }

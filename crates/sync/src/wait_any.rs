@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::atomics::{AtomicU32, Ordering, now_ns, wait_any_until};
-use crate::deadline::Deadline;
+use crate::atomics::{AtomicU32, Ordering, wait_any_until};
+use crate::deadline::{Deadline, is_over};
 use crate::event::Event;
 use crate::joinable::{JoinableQueue, SimpleQueue};
 use crate::messages::MessageQueue;
@@ -112,7 +112,7 @@ fn wait_until(
         if !found.is_empty() {
             return Ok(found);
         }
-        if deadline_ns == 0 || (deadline_ns != u64::MAX && now_ns() >= deadline_ns) {
+        if is_over(deadline_ns) {
             return Err(WaitAnyError::TimedOut);
         }
         words.extend(
@@ -189,25 +189,26 @@ impl Waitable for MessageQueue {
     }
 }
 
-/// Ready when there is an item to pop, or there will be none: closed, or the producer dead.
+/// Ready when there is an item to pop, or there will be none: closed, or the producer dead. As the party that holds the end.
 impl<T: Pod> Waitable for Consumer<'_, T> {
-    fn is_ready(&self, party: &Party) -> bool {
-        self.pop_would_not_wait(party)
+    fn is_ready(&self, _party: &Party) -> bool {
+        self.pop_would_not_wait()
     }
 
-    fn announce(&self, party: &Party) -> Announced<'_> {
-        self.lane().announce_reader(party).into()
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.announce_reader().into()
     }
 }
 
-/// Ready when there is a message to receive, or there will be none: closed, or the other end's holder dead.
+/// Ready when there is a message to receive, or there will be none: closed, or the other end's holder dead. As the party that holds
+/// this end.
 impl Waitable for PipeEnd<'_> {
     fn is_ready(&self, _party: &Party) -> bool {
         self.reader_is_ready()
     }
 
-    fn announce(&self, party: &Party) -> Announced<'_> {
-        self.reader_lane().announce_reader(party).into()
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.announce_reader().into()
     }
 }
 

@@ -13,8 +13,8 @@
 //! }
 //! ```
 
-use crate::atomics::{AtomicU32, Ordering, Wait, now_ns, wait_any_until};
-use crate::deadline::Deadline;
+use crate::atomics::{AtomicU32, Ordering, Wait, wait_any_until};
+use crate::deadline::{Deadline, is_over};
 use crate::park;
 use crate::party::Party;
 use crate::slots::SlotTable;
@@ -46,7 +46,7 @@ impl Waiting<'_> {
 
     /// Whether the deadline has passed.
     pub(crate) fn is_over(&self) -> bool {
-        self.deadline_ns == 0 || (self.deadline_ns != u64::MAX && now_ns() >= self.deadline_ns)
+        is_over(self.deadline_ns)
     }
 
     /// Sleeps while `word` holds `value` and nobody dies, for at most a slice. True after a whole slice: then it is time

@@ -6,13 +6,15 @@
 mod extents;
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use extents::FileExtents;
 use support::*;
 use swath_sync::{
-    DeathCause, Event, InPlace, Pipe, PipeSide, Plan, Queue, Sentinel, SpscRing, WAIT_ANY_MAX, WaitAnyError,
-    Waitable, try_wait_any, wait_any, wait_any_deadline, wait_any_timeout,
+    DeathCause, Event, InPlace, Party, Peers, Pipe, PipeSide, Plan, Queue, Sentinel, SlotTable, SpscRing,
+    WAIT_ANY_MAX, WaitAnyError, Waitable, Witness, try_wait_any, wait_any, wait_any_deadline,
+    wait_any_timeout,
 };
 
 fn place<P: Plan>(plan: P) -> &'static P::Object
@@ -68,6 +70,41 @@ fn each_kind_of_thing_ends_the_wait_and_is_named() {
             3 => assert_eq!(end.try_recv_bytes().unwrap(), b""),
             _ => {}
         }
+    }
+}
+
+/// An end knows its own party: who waits may do so as a party of another table, in which the other end's holder is nobody.
+#[test]
+fn ends_ask_about_the_parties_of_their_own_table() {
+    let _watchdog = Watchdog::new("ends_ask_about_the_parties_of_their_own_table");
+    let mine = me();
+    // SAFETY: zeroed, aligned, never unmapped.
+    let others = unsafe { SlotTable::from_ptr(shared_memory(size_of::<SlotTable>())) };
+    // SAFETY: one namespace, no locks.
+    unsafe { Peers { same_pids: true, lock_is_free: Arc::new(|_| None) }.register(others) };
+    // SAFETY: 1. reserved for this process and for its child; 2. ring and pipe are used with parties of that table only.
+    let party = |id| unsafe { Party::of(others, id, std::process::id()) }.unwrap();
+    let here = others.reserve().unwrap();
+    let ring: &SpscRing<u64> = place(SpscRing::with_capacity(4));
+    let (pipe, files) = (place(Pipe::with_capacity(4)), FileExtents::new());
+    let consumer = ring.consumer(&party(here)).unwrap();
+    let end = pipe.end(&party(here), &files, PipeSide::A).unwrap();
+    let things: [&dyn Waitable; 2] = [&consumer, &end];
+    for which in 0..2 {
+        let there = others.reserve().unwrap();
+        let [held] = words();
+        let mut child = fork(Life::Unwatched, |_| {
+            let _producer = (which == 0).then(|| ring.producer(&party(there)).unwrap());
+            let _end = (which == 1).then(|| pipe.end(&party(there), &files, PipeSide::B).unwrap());
+            raise(held);
+            await_the_end();
+        });
+        until(|| raised(held));
+        // SAFETY: the child has that slot.
+        unsafe { others.started(there, child.pid, 0, Witness::Pidfd) };
+        assert_eq!(try_wait_any(&mine, &things[which..=which]), Err(WaitAnyError::TimedOut));
+        child.kill();
+        assert_eq!(wait_any_timeout(&mine, &things[which..=which], Duration::from_secs(20)), Ok(vec![0]));
     }
 }
 

@@ -218,12 +218,12 @@ impl SharedPipeEnd<'_> {
 
 /// Ready when a receive would not wait.
 impl Waitable for SharedPipeEnd<'_> {
-    fn is_ready(&self, party: &Party) -> bool {
-        self.end.is_ready(party)
+    fn is_ready(&self, _party: &Party) -> bool {
+        self.end.is_ready(&self.me)
     }
 
-    fn announce(&self, party: &Party) -> Announced<'_> {
-        self.end.announce(party)
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.end.announce(&self.me)
     }
 }
 
