@@ -224,7 +224,7 @@ impl Crew {
             tap.close();
         }
         for kill in condemned {
-            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::Cancelled);
+            self.end_task(reactor, &kill, What::Cancelled);
         }
         if freed > 0 {
             self.board.announce_sweep();
