@@ -311,7 +311,7 @@ impl Crew {
             tap.close();
         }
         for kill in gone.condemned {
-            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::Cancelled);
+            self.end_task(reactor, &kill, What::Cancelled);
         }
         if gone.freed > 0 {
             self.board.announce_sweep();

@@ -517,6 +517,40 @@ fn a_task_that_listens_keeps_its_worker() {
     }
 }
 
+/// Looks whether it is wanted, and returns when it is not, or does not (`stays`).
+fn look((path, stays): (String, bool)) -> u64 {
+    let me = swath::current_task().expect("a task");
+    assert!(!me.cancelled());
+    announce(&path);
+    while stays || !me.cancelled() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    1
+}
+
+#[test]
+fn what_was_meant_for_a_dead_worker_does_not_reach_its_successor() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (a, b, c) = (place(&dir, "a"), place(&dir, "b"), place(&dir, "c"));
+    let first = pool.submit(look, (a.clone(), true)).expect("taken");
+    let victim = announced(&a);
+    // It is asked, and will be told in half a second; it dies of something else before.
+    assert!(first.cancel());
+    kill(victim, signal::KILL);
+    assert_eq!(finish(&first).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    let second = pool.submit(look, (b.clone(), false)).expect("taken");
+    let successor = announced(&b);
+    std::thread::sleep(Duration::from_millis(250));
+    assert!(second.cancel());
+    assert_eq!(finish(&second).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    let third = pool.submit(for_ever, c.clone()).expect("taken");
+    assert_eq!(announced(&c), successor, "it listened, so it stays");
+    kill(successor, signal::KILL);
+    let error = finish(&third).expect_err("killed");
+    assert_eq!(error.kind(), ErrorKind::Died, "nobody cancelled it: {error}");
+}
+
 #[test]
 fn a_task_that_listens_is_out_of_time_all_the_same() {
     let pool = pool(1);

@@ -10,6 +10,7 @@ use swath_segment::{Reactor, Service};
 use super::Crew;
 use crate::cause::What;
 use crate::limits::{FINALIZER_TIMEOUT, TERM_GRACE, UNKILLABLE_AFTER};
+use crate::task::desk::Kill;
 use swath_sync::SLICE;
 
 /// The rungs of the kill ladder. A time-out begins at the first, an end of the phase at the second.
@@ -80,19 +81,27 @@ impl Crew {
     fn climb(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16, rung: Rung, why: What) {
         if rung == Rung::Terminate {
             let mut state = self.lock();
+            if state.members[index].slot.generation != generation {
+                // Its successor may be halted for a task of its own.
+                return;
+            }
             let cell = self.board.cell(index);
             // It listened: what it has in hand is another chunk, or it has no task in hand any more.
             if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed)
                 || self.desk.get().is_some_and(|desk| desk.resume(index))
             {
-                let member = &mut state.members[index];
-                if member.slot.generation == generation {
-                    member.fate = None;
-                }
+                state.members[index].fate = None;
                 return;
             }
         }
         self.escalate(reactor, index, generation, rung, why);
+    }
+
+    /// Ends a halted worker for the sake of its task. On the service thread.
+    pub(crate) fn end_task(self: &Arc<Self>, reactor: &mut Reactor, kill: &Kill, why: What) {
+        if self.desk.get().is_some_and(|desk| desk.still_halts(kill)) {
+            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), why);
+        }
     }
 
     /// Ends all workers and waits until each exit is confirmed. Idempotent.

@@ -83,6 +83,8 @@ struct Books {
 pub(crate) struct Kill {
     pub(crate) worker: usize,
     pub(crate) generation: u16,
+    /// The claim after which it takes nothing more.
+    claim: u64,
     /// It looks from time to time whether it is wanted.
     listens: bool,
 }
@@ -649,7 +651,7 @@ impl Desk {
         if cell.word() == word {
             // Still the same: it sees the halt before it takes another one.
             let listens = post.listens.load(Ordering::Relaxed) == claim;
-            return Some(Kill { worker, generation: owner.generation, listens });
+            return Some(Kill { worker, generation: owner.generation, claim, listens });
         }
         // It has ended the task by itself, so nobody is killed; and the number may be that of its next claim, after which it is to go on.
         if before != claim {
@@ -657,6 +659,12 @@ impl Desk {
             self.board.ring_doorbell();
         }
         None
+    }
+
+    /// Whether the worker still stands where it was to be killed: it may have been let go since, and have another task. On the
+    /// service thread, which lets it go.
+    pub(crate) fn still_halts(&self, kill: &Kill) -> bool {
+        self.table.post(kill.worker).halt.load(Ordering::SeqCst) == kill.claim
     }
 
     /// A worker that was halted has ended its task by itself: it may go on.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use swath_segment::Service;
+
 use super::desk::{Desk, Kill};
 use super::ticket::{Callback, Stage, Ticket};
 use super::{steward, watch};
@@ -47,7 +49,7 @@ impl Office {
 
     fn kill(&self, kill: &Kill, why: What) {
         if let Some(crew) = self.crew.upgrade() {
-            crew.kill(&[(kill.worker, kill.generation)], kill.rung(), &why);
+            Service::global().call(|reactor| crew.end_task(reactor, kill, why));
         }
     }
 

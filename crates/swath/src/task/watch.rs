@@ -82,7 +82,7 @@ impl Watch {
         if sample.held_for >= limit && !sample.told {
             sample.told = true;
             if let Some(kill) = desk.overdue(&hold) {
-                crew.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::TimedOut { limit });
+                crew.end_task(reactor, &kill, What::TimedOut { limit });
             }
         }
         Some(limit)
