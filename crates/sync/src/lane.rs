@@ -143,7 +143,6 @@ impl Lane {
     }
 
     /// For who waits at several things: looks after the writer, marks, and says on what to sleep.
-    #[cfg(not(loom))]
     pub(crate) fn announce_reader(&self, party: &Party) -> (&AtomicU32, u32) {
         self.ask_about(Side::Writer, party.table());
         (&self.quiet.items, park::announce(&self.quiet.items))
