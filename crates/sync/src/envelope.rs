@@ -16,7 +16,9 @@ const EXTENTS_END: u64 = 1 << 62;
 /// How much of a long message is asked for at a time, so that a wrong length costs no more than what is there.
 const PIECE: usize = 64 << 20;
 
-const WORDS: usize = INLINE_BYTES_MAX / 8;
+/// What lies in the cell; in models less, as each word is a step.
+pub(crate) const INLINE: usize = if cfg!(loom) { 8 } else { INLINE_BYTES_MAX };
+const WORDS: usize = INLINE / 8;
 
 /// Room for long messages, given by the layer above: say, the part of a segment's file beyond what is mapped, with
 /// `pwrite`, `pread`, and holes punched. All parties of one object have the same room.
@@ -73,7 +75,7 @@ pub struct Envelope {
     words: [u64; WORDS],
 }
 
-const _: () = assert!(size_of::<Envelope>() == 24 + INLINE_BYTES_MAX);
+const _: () = assert!(size_of::<Envelope>() == 24 + INLINE);
 
 /// What an envelope was found to hold.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -100,7 +102,7 @@ impl Envelope {
 
     /// Against garbage and torn copies, not against malice.
     fn sum(&self) -> u64 {
-        let used = if self.len <= INLINE_BYTES_MAX as u64 { (self.len as usize).div_ceil(8) } else { 0 };
+        let used = if self.len <= INLINE as u64 { (self.len as usize).div_ceil(8) } else { 0 };
         let mut sum = 0x9E37_79B9_7F4A_7C15_u64;
         for word in [self.len, self.at].iter().chain(&self.words[..used]) {
             sum = (sum ^ word).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -114,7 +116,7 @@ impl Envelope {
         if self.check != self.sum() {
             return None;
         }
-        if self.len <= INLINE_BYTES_MAX as u64 {
+        if self.len <= INLINE as u64 {
             return Some(Content::Inline { len: self.len as usize });
         }
         let end = self.at.checked_add(self.len)?;
@@ -139,7 +141,7 @@ impl Room<'_> {
     /// for [`Belongings::discard`].
     #[inline]
     pub(crate) fn store(&self, cell: &PodCell<Envelope>, bytes: &[u8]) -> Result<(), MessageFault> {
-        if bytes.len() <= INLINE_BYTES_MAX {
+        if bytes.len() <= INLINE {
             cell.store(&Envelope::inline(bytes));
             return Ok(());
         }
@@ -197,7 +199,7 @@ impl Belongings<Envelope> for Room<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -79,7 +79,6 @@ impl Event {
     }
 
     /// E3 for who waits for several things: the marked word, and the value to sleep while it has.
-    #[cfg(not(loom))]
     pub(crate) fn announce_waiter(&self) -> (&AtomicU32, u32) {
         (&self.word, self.word.fetch_or(WAITERS, Ordering::AcqRel) | WAITERS)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 
 use crate::deadline::Deadline;
+#[cfg(not(loom))]
 use crate::limits::SIMPLE_QUEUE_CAPACITY;
 use crate::party::Party;
 use crate::queue::{Cell, InHand, Nothing, Queue, QueueError};

@@ -90,7 +90,11 @@ impl Lane {
                 return Err(table.holder(owner));
             }
             match word.compare_exchange(seen, party.owner().bits(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    // X6: a peer that sees what we write from here on sees that the end is ours (`is_held_as`).
+                    fence(Ordering::Release);
+                    return Ok(());
+                }
                 Err(changed) => seen = changed,
             }
         }
@@ -143,7 +147,6 @@ impl Lane {
     }
 
     /// For who waits at several things: looks after the writer, marks, and says on what to sleep.
-    #[cfg(not(loom))]
     pub(crate) fn announce_reader(&self, party: &Party) -> (&AtomicU32, u32) {
         self.ask_about(Side::Writer, party.table());
         (&self.quiet.items, park::announce(&self.quiet.items))

@@ -41,7 +41,6 @@ mod barrier;
 mod condvar;
 mod deadline;
 mod death;
-#[cfg(not(loom))]
 mod envelope;
 mod event;
 mod joinable;
@@ -52,7 +51,6 @@ mod lock_error;
 mod lock_word;
 #[cfg(not(loom))]
 mod locked_array;
-#[cfg(not(loom))]
 mod messages;
 mod mutex;
 mod once;
@@ -60,7 +58,6 @@ mod owner;
 mod park;
 mod party;
 mod peer;
-#[cfg(not(loom))]
 mod pipe;
 #[cfg(not(loom))]
 mod place;
@@ -77,7 +74,6 @@ mod semaphore;
 pub mod slots;
 mod taken;
 mod value;
-#[cfg(not(loom))]
 mod wait_any;
 mod waiting;
 mod waits;
@@ -89,7 +85,6 @@ pub use barrier::BarrierPlan;
 pub use barrier::{Barrier, BarrierError, Cell as BarrierCell};
 pub use condvar::{Condvar, Waited};
 pub use death::DeathCause;
-#[cfg(not(loom))]
 pub use envelope::{Envelope, Extents, MessageFault};
 pub use event::Event;
 pub use joinable::{Delivery, JoinableQueue, SimpleQueue};
@@ -106,14 +101,16 @@ pub use lock_error::LockError;
 #[cfg(not(loom))]
 pub use locked_array::{ArrayError, LockedArray, LockedArrayPlan};
 #[cfg(not(loom))]
-pub use messages::{MessageQueue, MessageQueueError, MessageQueuePlan};
+pub use messages::MessageQueuePlan;
+pub use messages::{MessageQueue, MessageQueueError};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
 pub use owner::Holder;
 pub use park::{spin_then_park, wake_one_parked, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
-pub use pipe::{Pipe, PipeCell, PipeEnd, PipeError, PipePlan, PipeSide};
+pub use pipe::PipePlan;
+pub use pipe::{Pipe, PipeCell, PipeEnd, PipeError, PipeSide};
 #[cfg(not(loom))]
 pub use place::{InPlace, Plan};
 pub use poison::PoisonedBy;
@@ -132,7 +129,6 @@ pub use semaphore::{BoundedSemaphorePlan, SemaphorePlan};
 pub use slots::{GENERATION_BITS, Liveness, SLOTS_MAX, Slot, SlotId, SlotState, SlotTable, Witness};
 pub use taken::{Guarded, Recovered, Taken};
 pub use value::{Arithmetic, Number, Value};
-#[cfg(not(loom))]
 pub use wait_any::{
     Announced, Sentinel, WAIT_ANY_MAX, WaitAnyError, Waitable, try_wait_any, wait_any, wait_any_deadline,
     wait_any_timeout,

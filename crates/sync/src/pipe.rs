@@ -1,16 +1,18 @@
 //! Two ends that send each other messages. Steps R1–R7 and X1–X6 of `README.md`.
 
+#[cfg(not(loom))]
 use std::alloc::Layout;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::atomics::{AtomicU32, AtomicU64};
 use crate::deadline::Deadline;
-use crate::envelope::{Envelope, Extents, MessageFault, Room};
+use crate::envelope::{Envelope, Extents, INLINE, MessageFault, Room};
 use crate::lane::{Lane, Reader, Side, Stuck, Writer};
 use crate::messages::Next;
 use crate::owner::Holder;
 use crate::party::Party;
+#[cfg(not(loom))]
 use crate::place::{InPlace, Plan};
 use crate::pod::PodCell;
 use crate::queue::Belongings;
@@ -79,10 +81,19 @@ impl From<Stuck> for PipeError {
 }
 
 impl Pipe {
+    #[cfg(loom)]
+    /// A pipe for a model, with room for `N / 2` messages in each direction.
+    pub fn for_model<const N: usize>() -> Box<Self> {
+        let cells = std::array::from_fn(|_| PipeCell(PodCell::new()));
+        let lanes = [Lane::new(), Lane::new()];
+        Box::new(Pipe::<[PipeCell; N]> { lanes, next: Next(AtomicU64::new(0)), cells })
+    }
+
     /// A pipe with room for at least so many messages on the way in each direction: the next power of two.
     ///
     /// # Panics
     /// With a capacity of 0, or over 2^24.
+    #[cfg(not(loom))]
     pub fn with_capacity(capacity: usize) -> PipePlan {
         assert!((1..=CELLS_MAX / 2).contains(&capacity), "a pipe has room for 1 to 2^24 messages");
         PipePlan { cells: 2 * capacity.next_power_of_two() }
@@ -211,7 +222,7 @@ impl PipeEnd<'_> {
         let envelope = self.reader.cell().load();
         let fetched = self.room.fetch(&envelope);
         if let Ok(_) | Err(MessageFault::Garbage) = &fetched {
-            if matches!(&fetched, Ok(message) if message.len() > crate::limits::INLINE_BYTES_MAX) {
+            if matches!(&fetched, Ok(message) if message.len() > INLINE) {
                 // X5: what the next holder finds marked has been received.
                 self.reader.lane.set_drained(self.reader.head().wrapping_add(1));
                 self.room.discard(&envelope);
@@ -278,20 +289,25 @@ impl fmt::Debug for Pipe {
     }
 }
 
+#[cfg(not(loom))]
 /// Both halves together.
 const CELLS_MAX: usize = 2 * crate::limits::PIPE_CAPACITY_MAX;
 
+#[cfg(not(loom))]
 /// A pipe that has no place yet.
 #[derive(Copy, Clone, Debug)]
 pub struct PipePlan {
     cells: usize,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(std::mem::offset_of!(Pipe<[PipeCell; 2]>, next) == 768);
 
 // The offsets come from one bump of this word, so it must be an atomic of 8 bytes wherever it lies.
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<AtomicU64>() == 8);
 
+#[cfg(not(loom))]
 // SAFETY: 1: the lanes, the line, then as many cells. 2: atomics, and envelopes, which are Pod. 3: positions are masked by
 // half the number of cells, which is private and a power of two; envelopes are checked copies.
 unsafe impl InPlace for Pipe {
@@ -313,6 +329,7 @@ unsafe impl InPlace for Pipe {
     }
 }
 
+#[cfg(not(loom))]
 // SAFETY: zero is an empty pipe with free ends.
 unsafe impl Plan for PipePlan {
     type Object = Pipe;

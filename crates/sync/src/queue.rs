@@ -418,7 +418,6 @@ impl<T: Pod> Queue<T> {
     }
 
     /// Whether a getter would not wait, or would find something that a dead party left.
-    #[cfg(not(loom))]
     pub(crate) fn has_item_or_is_closed(&self, party: &Party) -> bool {
         match self.find_or_closed() {
             Ok(_) | Err(Refusal::Closed) => true,
@@ -432,7 +431,6 @@ impl<T: Pod> Queue<T> {
 
     /// The word to sleep on until there is an item, and the value to sleep while it has. Asks about all who have something
     /// in hand, once a slice: an item whose holder nobody watches comes back by that.
-    #[cfg(not(loom))]
     pub(crate) fn announce_getter(&self, party: &Party) -> (&AtomicU32, u32) {
         self.ask_about_owners(party.table());
         (&self.quiet.items, park::announce(&self.quiet.items))
@@ -441,7 +439,14 @@ impl<T: Pod> Queue<T> {
     #[cfg(loom)]
     /// A queue of `N` cells for a model.
     pub fn for_model<const N: usize>() -> Box<Self> {
-        Box::new(Queue::<T, [Cell<T>; N]> {
+        Box::new(Queue::<T, [Cell<T>; N]>::of_model())
+    }
+}
+
+#[cfg(loom)]
+impl<T: Pod, const N: usize> Queue<T, [Cell<T>; N]> {
+    pub(crate) fn of_model() -> Self {
+        Queue {
             quiet: Quiet {
                 items: AtomicU32::new(0),
                 room: AtomicU32::new(0),
@@ -455,7 +460,7 @@ impl<T: Pod> Queue<T> {
             head: Hint(AtomicU64::new(0)),
             _item: std::marker::PhantomData,
             cells: std::array::from_fn(|_| Cell { word: AtomicU64::new(0), value: PodCell::new() }),
-        })
+        }
     }
 }
 

@@ -208,13 +208,11 @@ impl<T: Pod> Consumer<'_, T> {
         self.pop_until(Deadline::At(deadline))
     }
 
-    #[cfg(not(loom))]
     pub(crate) fn pop_would_not_wait(&self) -> bool {
         let dead = self.end.lane.dead_at(Side::Writer, self.party.table()).is_some();
         self.end.is_ready() || self.end.lane.is_closed() || dead
     }
 
-    #[cfg(not(loom))]
     pub(crate) fn announce_reader(&self) -> (&crate::atomics::AtomicU32, u32) {
         self.end.lane.announce_reader(&self.party)
     }

@@ -15,6 +15,7 @@ pub use self::bounded::BoundedSemaphore;
 pub use self::bounded::BoundedSemaphorePlan;
 use crate::atomics::{AtomicU32, Ordering};
 use crate::deadline::Deadline;
+#[cfg(not(loom))]
 use crate::limits::PERMITS_MAX;
 use crate::owner::{Holder, Owner};
 use crate::park;

@@ -408,8 +408,6 @@ impl<T: Pod> Queue<T> {
         Some(laps)
     }
 
-    #[cfg(not(loom))]
-    #[cfg(not(loom))]
     pub(super) fn ask_about_owners(&self, table: &SlotTable) {
         let owners = self.cells.iter().filter_map(|cell| Word(cell.word.load(Ordering::Acquire)).owner());
         owners.for_each(|owner| table.ask(owner.slot()));
