@@ -5,6 +5,7 @@
 //! compared, and slower where latency is; each line says which.
 
 pub mod arrays;
+pub mod attempts;
 pub mod crossbeam_rival;
 pub mod csv_rivals;
 pub mod futex_rival;
@@ -14,4 +15,5 @@ pub mod partner;
 pub mod pthread_rival;
 pub mod raw_sync_rival;
 pub mod rayon_rival;
+pub mod spawn_rival;
 pub mod timing;

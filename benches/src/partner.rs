@@ -1,8 +1,12 @@
 //! A second process on the same memory: forked, pinned where the question says, and awaited.
 
+use std::mem::ManuallyDrop;
+use std::os::fd::IntoRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use swath_platform::file;
+use swath_platform::memory::AlignedMap;
 use swath_sync::{DeathCause, Party, SlotId, SlotTable};
 
 /// Where the two processes run.
@@ -33,8 +37,25 @@ impl Placement {
     }
 }
 
-/// Pins the calling thread to the `n`th of the processors that this process may use; to all of them without.
-fn pin(allowed: &libc::cpu_set_t, n: Option<usize>) {
+/// The processors that this process may use.
+#[derive(Clone, Copy)]
+pub struct Processors(libc::cpu_set_t);
+
+impl Processors {
+    /// As the calling thread finds them.
+    pub fn allowed() -> Processors {
+        Processors(allowed())
+    }
+
+    /// Puts the calling thread and the one thread of process `pid` where `placement` says.
+    pub fn place(&self, placement: Placement, pid: u32) {
+        pin(0, &self.0, placement.cpu(false));
+        pin(pid, &self.0, placement.cpu(true));
+    }
+}
+
+/// Pins the thread (0: the calling one) to the `n`th of the processors that this process may use; to all of them without.
+fn pin(thread: u32, allowed: &libc::cpu_set_t, n: Option<usize>) {
     let mut set = *allowed;
     if let Some(n) = n {
         // SAFETY: plain data; the macros look at bits inside it.
@@ -45,8 +66,8 @@ fn pin(allowed: &libc::cpu_set_t, n: Option<usize>) {
             libc::CPU_SET(cpu, &mut set);
         }
     }
-    // SAFETY: a live local of the size given; 0 is the calling thread.
-    let done = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) };
+    // SAFETY: a live local of the size given.
+    let done = unsafe { libc::sched_setaffinity(thread as i32, size_of::<libc::cpu_set_t>(), &set) };
     assert_eq!(done, 0, "sched_setaffinity");
 }
 
@@ -67,6 +88,21 @@ pub fn shared_memory(bytes: usize) -> *mut u8 {
     let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
     assert_ne!(memory, libc::MAP_FAILED, "mmap");
     memory.cast()
+}
+
+/// Zeroed memory that another process finds by the path returned; never unmapped.
+pub fn shared_file(bytes: usize) -> std::io::Result<(String, *mut u8)> {
+    let file = file::memfd("bench")?;
+    file::set_len(&file, bytes as u64)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.into_raw_fd());
+    let memory = open_shared_file(&path, bytes)?;
+    Ok((path, memory))
+}
+
+/// The same memory, in the other process.
+pub fn open_shared_file(path: &str, bytes: usize) -> std::io::Result<*mut u8> {
+    let file = std::fs::File::options().read(true).write(true).open(path)?;
+    Ok(ManuallyDrop::new(AlignedMap::new(&file, bytes, true)?).as_ptr())
 }
 
 /// This process as a party, with room for one more.
@@ -116,7 +152,7 @@ impl Table {
         // SAFETY: this process has one thread; the child does what `there` does, and ends.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            pin(&before, placement.cpu(true));
+            pin(0, &before, placement.cpu(true));
             Party::install(self.table, self.partner);
             assert!(self.table.enter(self.partner, true));
             let party = Party::current().expect("entered");
@@ -125,14 +161,14 @@ impl Table {
             // SAFETY: ends the child without anybody's destructors.
             unsafe { libc::_exit(0) };
         }
-        pin(&before, placement.cpu(false));
+        pin(0, &before, placement.cpu(false));
         both(ready);
         let result = here(&mine);
         let mut status = 0;
         // SAFETY: our own child, a live local.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0, "the partner failed");
-        pin(&before, None);
+        pin(0, &before, None);
         self.table.mark_dead(self.partner, DeathCause::exit(0));
         self.table.release(self.partner);
         self.partner = self.table.reserve().expect("its slot");

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod cpu;
+pub mod crash;
 pub mod exe;
 pub mod file;
 pub mod fork;

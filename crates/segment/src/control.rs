@@ -215,15 +215,15 @@ pub(crate) fn unmap() {
     }
 }
 
-/// Maps the control segment of another program's session, at an address of its own.
-pub(crate) fn map_as_guest(fd: &impl AsFd) -> Result<&'static Control> {
+/// Maps the control segment of a session that is not this process's own, at an address of its own.
+pub(crate) fn map_elsewhere(fd: &impl AsFd) -> Result<&'static Control> {
     let at = memory::reserve(size_of::<Control>())
         .map_err(|e| Error::system("reserve address space for", "another session's control segment", e))?;
     map_at(at, fd)
 }
 
-/// Puts zeros in the place of what [`map_as_guest`] mapped.
-pub(crate) fn unmap_as_guest(control: &'static Control) {
+/// Puts zeros in the place of what [`map_elsewhere`] mapped.
+pub(crate) fn unmap_elsewhere(control: &'static Control) {
     put_zeros(std::ptr::from_ref(control).cast_mut().cast());
 }
 

@@ -118,9 +118,6 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
-    /// Only a coordinator has a session.
-    #[error("a worker has no session of its own: segments are created by the coordinator")]
-    InWorker,
     /// The process was forked from a coordinator.
     #[error(
         "this process was forked from the coordinator {coordinator}, whose session it cannot use: start it by exec"

@@ -1,5 +1,5 @@
 //! The guardian: a tiny process that outlives a killed coordinator just long enough to kill its workers and to remove
-//! its names. Steps N1–N7 of `README.md`.
+//! its names. Steps N1–N8 of `README.md`.
 //!
 //! It holds a duplicate of the session's lock, so nobody else reclaims before it is done.
 
@@ -19,7 +19,7 @@ use crate::descendants;
 use crate::layout::HeaderImage;
 use crate::limits::{GUARDIAN_EXITS_MS, GUARDIAN_SLICE_MS};
 use crate::name::{SessionId, shm_path};
-use crate::reclaim::Removal;
+use crate::reclaim::{Removal, reclaim};
 use crate::snapshot::{Snapshot, read_header};
 use crate::{CONTROL_FD, GUARDIAN_ARGV0};
 
@@ -125,7 +125,7 @@ fn await_death(control: &Control, header: &HeaderImage) {
     }
 }
 
-/// N4–N7: workers, names, lock file.
+/// N4–N8: workers, names, lock file; sessions that workers had just begun.
 fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     let deadline = Instant::now() + Duration::from_millis(GUARDIAN_EXITS_MS);
     let workers = Workers::of(control);
@@ -153,6 +153,8 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     {
         let _ = file::unlink_if(&shm_path(&id.lock_name(header.uid)), stat.identity());
     }
+    // N8
+    let _ = reclaim(false);
 }
 
 /// N6: until no thread of the coordinator can make a name any more. The first of its threads to die has woken us, another

@@ -66,7 +66,7 @@ impl Guest {
         if !whole || !alive {
             return Err(ended());
         }
-        let control = control::map_as_guest(&fd)?;
+        let control = control::map_elsewhere(&fd)?;
         let lock = Arc::new(fd);
         watch_peers(control.slots(), &header, lock.clone(), None);
         match take_slot(control, &header, &lock, &name) {
@@ -76,7 +76,7 @@ impl Guest {
             }
             Err(error) => {
                 Peers::forget(control.slots());
-                control::unmap_as_guest(control);
+                control::unmap_elsewhere(control);
                 Err(error)
             }
         }
@@ -96,7 +96,7 @@ impl Drop for Guest {
             let _ = file::ofd_unlock_byte(&*self.lock, u32::from(self.slot.index));
             self.control.slots().leave(self.slot);
             Peers::forget(self.control.slots());
-            control::unmap_as_guest(self.control);
+            control::unmap_elsewhere(self.control);
         }
     }
 }

@@ -47,7 +47,7 @@ pub use descendants::{SESSION_VARIABLE, environment};
 pub use error::{Error, Result};
 pub use foreign::Foreign;
 pub use guardian::guardian_entry;
-pub use membership::{Membership, is_worker, worker_membership};
+pub use membership::{Membership, member, worker_membership};
 pub use name::{SHM_DIR, shm_path, validate as validate_name};
 pub use object::{OBJECT_OFFSET, Object, ObjectForm, ObjectImage};
 pub use reference::SegmentRef;

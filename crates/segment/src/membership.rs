@@ -1,11 +1,11 @@
 //! A worker's place in the session of the coordinator that started it. Steps W1–W3 of `README.md`.
 
 use std::ffi::{OsStr, OsString};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use swath_platform::process;
 use swath_sync::slots::{SLOTS_MAX, SlotId, SlotState};
+use swath_sync::{NoParty, Party};
 
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
@@ -15,16 +15,21 @@ use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION};
 use crate::{CONTROL_FD, WORKER_ARGV0};
 
 static MEMBERSHIP: OnceLock<Membership> = OnceLock::new();
-static IS_WORKER: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process entered a session as a worker.
-pub fn is_worker() -> bool {
-    IS_WORKER.load(Ordering::Acquire)
+/// This process's place, once it has been checked. A copy that was forked from it has none.
+pub(crate) fn membership() -> Option<&'static Membership> {
+    MEMBERSHIP.get().filter(|member| member.pid == process::getpid())
 }
 
-/// The worker's place, once it has been checked.
-pub(crate) fn membership() -> Option<&'static Membership> {
-    MEMBERSHIP.get()
+/// The calling thread as a party of the session that this process was started for. [`Party::current`] is one of the session
+/// that it has itself, once it has one.
+///
+/// # Errors
+///
+/// It was not started for any, or is a copy that was forked from a process that was; it has too many threads.
+pub fn member() -> std::result::Result<Party, NoParty> {
+    let Membership { control, slot, pid, .. } = MEMBERSHIP.get().ok_or(NoParty::NotInstalled)?;
+    Party::of(control.slots(), *slot, *pid)
 }
 
 /// What a worker knows about itself once it has been checked.
@@ -36,6 +41,8 @@ pub struct Membership {
     pub slot: SlotId,
     /// The coordinator, which is our parent.
     pub coordinator_pid: u32,
+    /// This process.
+    pub pid: u32,
 }
 
 /// If this process was started as a worker (`["swath-worker", "3", SLOT, GENERATION, …]`, the rest being the engine's, and a
@@ -44,7 +51,6 @@ pub struct Membership {
 pub fn worker_membership(argv: &[OsString]) -> Option<Result<Membership>> {
     let id = parse(argv)?;
     let (fd, header) = inherited_control()?;
-    IS_WORKER.store(true, Ordering::Release);
     Some(join(&fd, &header, id))
 }
 
@@ -70,7 +76,8 @@ fn join(fd: &std::os::fd::OwnedFd, header: &HeaderImage, slot: SlotId) -> Result
     if parent != coordinator_pid {
         return Err(Error::ParentGone { coordinator: coordinator_pid, parent });
     }
-    let control = control::map(fd)?;
+    // Not where a session of our own would have it: we may begin one.
+    let control = control::map_elsewhere(fd)?;
     let (state, generation) = control.slots().state(slot.index);
     if (state, generation) != (SlotState::Starting, slot.generation) {
         let found = format!("{state:?}, generation {generation}");
@@ -79,7 +86,7 @@ fn join(fd: &std::os::fd::OwnedFd, header: &HeaderImage, slot: SlotId) -> Result
     if let Ok(look) = fd.try_clone() {
         watch_peers(control.slots(), header, Arc::new(look), None);
     }
-    let membership = Membership { control, slot, coordinator_pid };
+    let membership = Membership { control, slot, coordinator_pid, pid: process::getpid() };
     let _ = MEMBERSHIP.set(membership);
     Ok(membership)
 }

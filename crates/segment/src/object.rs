@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
@@ -18,7 +18,7 @@ use crate::backing::Mapping;
 use crate::error::{Error, Result};
 use crate::guest::Guest;
 use crate::layout::{LAYOUT_HASH, LAYOUT_VERSION};
-use crate::membership::membership;
+use crate::membership::{member, membership};
 use crate::name::{SessionId, shm_path, validate};
 use crate::reference::SegmentRef;
 use crate::room::{self, Place};
@@ -137,8 +137,10 @@ enum Memory {
 /// As whom this process uses the object.
 #[derive(Debug)]
 enum Membership {
-    /// Coordinator or worker of the object's session; the coordinator's session lives as long.
-    Member { _session: Option<Arc<Session>> },
+    /// Coordinator of the object's session, which lives as long.
+    Coordinator(Arc<Session>),
+    /// Started for the object's session.
+    Member,
     /// A program of its own.
     Guest(Arc<Guest>),
 }
@@ -149,6 +151,8 @@ pub struct Object {
     memory: Memory,
     image: ObjectImage,
     reference: SegmentRef,
+    /// The process whose descriptor the reference names.
+    holder: u32,
     membership: Membership,
 }
 
@@ -182,7 +186,8 @@ impl Object {
             memory: Memory::Own(segment),
             image,
             reference,
-            membership: Membership::Member { _session: Some(session) },
+            membership: Membership::Coordinator(session),
+            holder: process::getpid(),
         })
     }
 
@@ -203,32 +208,35 @@ impl Object {
             let why = "it is not a regular file of this user".to_owned();
             return Err(Error::NotOurs { object: name.to_owned(), why });
         }
-        let reference = SegmentRef::new(0, stat.identity(), 0, -1, name);
-        Object::of_file(fd, reference, form, name)
+        let reference = SegmentRef::new(0, stat.identity(), 0, fd.as_raw_fd(), name);
+        Object::of_file(fd, reference, process::getpid(), form, name)
     }
 
-    /// O5: the object that a reference in a worker's arguments means.
+    /// O5: the object that a reference means which `holder`, a process that has it, has encoded: in the arguments of whatever it
+    /// has started, at any depth, or in what comes back from there.
     ///
     /// # Errors
     ///
-    /// This process is no worker of the object's coordinator, nor the coordinator; it is something else than `form`.
-    pub fn open(reference: &SegmentRef, form: ObjectForm) -> Result<Object> {
-        let coordinator = match membership() {
-            Some(member) => member.coordinator_pid,
-            None => process::getpid(),
-        };
+    /// The holder does not have it any more; it is something else than `form`; its session has ended or is full.
+    pub fn open(reference: &SegmentRef, holder: u32, form: ObjectForm) -> Result<Object> {
         let what = reference.name().unwrap_or("an unnamed object").to_owned();
-        let by_fd = file::open_fd_of(coordinator, reference.fd, true);
+        let by_fd = file::open_fd_of(holder, reference.fd, true);
         let fd = by_fd.map_err(|e| Error::system("open", &what, e))?;
         let stat = file::stat(&fd).map_err(|e| Error::system("fstat", &what, e))?;
         if stat.identity() != (reference.dev, reference.ino) {
-            let why = "it is not an object of this process's coordinator, or has been dropped".to_owned();
+            let why = format!("process {holder} has dropped it");
             return Err(Error::NotOurs { object: what, why });
         }
-        Object::of_file(fd, *reference, form, &what)
+        Object::of_file(fd, *reference, holder, form, &what)
     }
 
-    fn of_file(fd: OwnedFd, mut reference: SegmentRef, form: ObjectForm, what: &str) -> Result<Object> {
+    fn of_file(
+        fd: OwnedFd,
+        mut reference: SegmentRef,
+        holder: u32,
+        form: ObjectForm,
+        what: &str,
+    ) -> Result<Object> {
         let not = |why: &str| Error::NotOurs { object: what.to_owned(), why: why.to_owned() };
         let image = ObjectImage::read(&fd).ok_or_else(|| not("it is no object, perhaps an array"))?;
         let file_bytes = file::stat(&fd).map_err(|e| Error::system("fstat", what, e))?.size;
@@ -238,7 +246,7 @@ impl Object {
         let membership = Membership::of(&id, image.uid)?;
         let mapping = Mapping::of(&fd, len + OBJECT_OFFSET, true, what)?;
         reference.len = (len + OBJECT_OFFSET) as u64;
-        Ok(Object { memory: Memory::Attached { mapping, file: fd }, image, reference, membership })
+        Ok(Object { memory: Memory::Attached { mapping, file: fd }, image, reference, holder, membership })
     }
 
     /// The object's first byte, aligned to 4096; [`ObjectImage::bytes`] are mapped from here on.
@@ -260,9 +268,14 @@ impl Object {
         self.reference.name()
     }
 
-    /// What a worker of this session needs to open it.
+    /// What another process needs to open it: see [`Object::open`].
     pub fn reference(&self) -> SegmentRef {
         self.reference
+    }
+
+    /// The process whose descriptor [`Object::reference`] names: the owner, as far as it is known.
+    pub fn holder(&self) -> u32 {
+        self.holder
     }
 
     /// The calling thread as a party of the object's session.
@@ -273,7 +286,8 @@ impl Object {
     #[inline]
     pub fn party(&self) -> std::result::Result<Party, NoParty> {
         match &self.membership {
-            Membership::Member { .. } => Party::current(),
+            Membership::Coordinator(session) => session.party(),
+            Membership::Member => member(),
             Membership::Guest(guest) => guest.party(),
         }
     }
@@ -321,12 +335,10 @@ impl Membership {
         if let Some(member) = membership()
             && member.control.header().id() == Some(id.as_str())
         {
-            return Ok(Membership::Member { _session: None });
+            return Ok(Membership::Member);
         }
         match Session::current_if_any() {
-            Some(session) if session.id() == id.as_str() => {
-                Ok(Membership::Member { _session: Some(session) })
-            }
+            Some(session) if session.id() == id.as_str() => Ok(Membership::Coordinator(session)),
             _ => Ok(Membership::Guest(Guest::of(id, uid)?)),
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use swath_platform::{file, life, process};
 use swath_sync::slots::{SlotId, SlotTable, Witness};
-use swath_sync::{DeathCause, Party, Peers};
+use swath_sync::{DeathCause, NoParty, Party, Peers};
 
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
@@ -18,7 +18,6 @@ use crate::guard::Guard;
 use crate::guest::watch_peers;
 use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION, MAGIC, NAMES_VERSION};
 use crate::limits::{RETIRE_MS, SEGMENTS_MAX, SESSION_ATTEMPTS};
-use crate::membership::is_worker;
 use crate::name::{SHM_DIR, SessionId, shm_path};
 use crate::reclaim::{Removal, reclaim};
 use crate::service::Service;
@@ -39,7 +38,8 @@ type RetireHook = Arc<dyn Fn(u64) + Send + Sync>;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct HookId(u64);
 
-/// One coordinator's session. One per process; shared by its pools and segments; ends with the last `Arc`.
+/// One coordinator's session. One per process; shared by its pools and segments; ends with the last `Arc`. A process that was
+/// started for another coordinator's session may be the coordinator of one of its own.
 pub struct Session {
     file: LockedFile,
     pid: u32,
@@ -81,11 +81,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// In a worker and in a forked child; when `/dev/shm` has no room or cannot be used.
+    /// In a copy that was forked from a coordinator; when `/dev/shm` has no room or cannot be used.
     pub fn current() -> Result<Arc<Session>> {
-        if is_worker() {
-            return Err(Error::InWorker);
-        }
         let mut current = lock(&CURRENT);
         loop {
             if current.active && current.pid != process::getpid() {
@@ -152,6 +149,15 @@ impl Session {
     /// The coordinator's own slot.
     pub fn slot(&self) -> SlotId {
         self.slot
+    }
+
+    /// The calling thread as a party of this session.
+    ///
+    /// # Errors
+    ///
+    /// This process was forked from the one whose session it is; too many threads.
+    pub fn party(&self) -> std::result::Result<Party, NoParty> {
+        Party::of(self.control.slots(), self.slot, self.pid)
     }
 
     /// The descriptor to pass to a worker under number 3: another open file description than the one that holds the lock,

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytemuck::Zeroable;
+use swath_platform::crash::CrashRecord;
 use swath_platform::exe::Identity;
 
 use swath_segment::SegmentRef;
@@ -59,6 +60,8 @@ struct Head {
     /// 1 when `tasks` names the table of tasks.
     has_tasks: Padded<AtomicU32>,
     tasks: UnsafeCell<SegmentRef>,
+    /// How many of the workers are wanted: those of higher index leave, and are given nothing.
+    wanted: Padded<AtomicU32>,
     /// What every worker is told, set before the first one is started.
     contract: SegmentRef,
 }
@@ -94,6 +97,10 @@ pub(crate) struct Cell {
     retired: AtomicU32,
     /// The record in its arena of its last words: what the finalizer gave, or why the initializer failed.
     pub(crate) farewell: AtomicU64,
+    /// The ring of its log, as the arena.
+    log: UnsafeCell<SegmentRef>,
+    /// Where the worker crashed, if it did.
+    pub(crate) crash: CrashRecord,
 }
 
 /// A worker's published accumulator: the place of the record and whether its chunks are all DONE, in one word so that
@@ -153,6 +160,7 @@ impl Board {
             (*head).workers = workers as u64;
             (*head).exe = words_of(exe);
             (*head).contract = contract;
+            (*head).wanted.0 = AtomicU32::new(workers as u32);
             (*head).magic = MAGIC;
         }
         Board { base }
@@ -183,7 +191,18 @@ impl Board {
         unsafe { &*self.base.cast::<Head>() }
     }
 
-    /// Number of workers, which is the number of cells.
+    /// How many of the workers are wanted.
+    pub(crate) fn wanted(&self) -> usize {
+        self.head().wanted.0.load(Ordering::SeqCst) as usize
+    }
+
+    /// Changes that. Those that are not wanted any more are rung.
+    pub(crate) fn want(&self, workers: usize) {
+        self.head().wanted.0.store(workers.min(self.workers()) as u32, Ordering::SeqCst);
+        self.ring_doorbell();
+    }
+
+    /// The most workers that there can be, which is the number of cells.
     #[inline]
     pub(crate) fn workers(&self) -> usize {
         self.head().workers as usize
@@ -199,6 +218,15 @@ impl Board {
         let at = HEAD_BYTES + 2 * block_bytes() + index * size_of::<Cell>();
         // SAFETY: inside the mapping by the assertion and `Board::bytes`; the fields are atomics, or follow the rule of `Cell`.
         unsafe { &*self.base.add(at).cast::<Cell>() }
+    }
+
+    /// The cell of worker `index`, for as long as the process lives.
+    ///
+    /// # Safety
+    /// 1. The board's mapping is never undone in this process.
+    pub(crate) unsafe fn cell_for_ever(&self, index: usize) -> &'static Cell {
+        // SAFETY: by 1.
+        unsafe { &*std::ptr::from_ref(self.cell(index)) }
     }
 
     /// All cells.
@@ -391,6 +419,11 @@ impl Cell {
         ((word >> 32) as u32 == epoch && word as u32 != 0).then(|| word as u32 as usize - 1)
     }
 
+    /// The chunk in hand, whatever the epoch: for the worker itself, which knows.
+    pub(crate) fn in_hand(&self) -> Option<usize> {
+        (self.current.load(Ordering::Relaxed) as u32).checked_sub(1).map(|chunk| chunk as usize)
+    }
+
     /// The worker says which chunk it has in hand. `None`: idle.
     #[inline]
     pub(crate) fn set_current(&self, epoch: u32, chunk: Option<usize>) {
@@ -442,8 +475,14 @@ impl Cell {
         unsafe { self.undo.get().read_volatile() }
     }
 
+    /// The ring of the worker's log.
+    pub(crate) fn log(&self) -> SegmentRef {
+        // SAFETY: in bounds; written only before the worker of this generation is started.
+        unsafe { self.log.get().read_volatile() }
+    }
+
     /// Gives the cell to a new worker, which is not started yet.
-    pub(crate) fn assign(&self, arena: SegmentRef) {
+    pub(crate) fn assign(&self, arena: SegmentRef, log: SegmentRef) {
         self.failures.store(0, Ordering::Relaxed);
         self.flush.store(0, Ordering::Relaxed);
         self.cancel.store(0, Ordering::Relaxed);
@@ -452,8 +491,11 @@ impl Cell {
         self.ready.store(0, Ordering::Relaxed);
         self.retired.store(0, Ordering::Relaxed);
         self.farewell.store(0, Ordering::Relaxed);
+        self.crash.clear();
         // SAFETY: in bounds; no worker owns the cell now, so nobody reads it.
         unsafe { self.arena.get().write_volatile(arena) };
+        // SAFETY: as above.
+        unsafe { self.log.get().write_volatile(log) };
     }
 
     /// Names the undo slot, between phases.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use swath_platform::signal;
+use swath_platform::{crash, signal};
 
 use crate::limits::ERROR_TEXT_BYTES;
 
@@ -68,6 +68,46 @@ pub struct Cause {
     pub pid: u32,
     /// What happened.
     pub what: What,
+    /// The last lines of the log of a worker that died, oldest first, at most [`LAST_WORDS`](crate::limits::LAST_WORDS); often
+    /// there are none.
+    pub last_words: Vec<String>,
+    /// Where its instruction struck, if it crashed; [`Crash`]'s `Display` looks names and lines up.
+    pub crash: Option<Box<Crash>>,
+}
+
+/// Where a worker crashed: SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The signal.
+    pub signal: i32,
+    /// The address that could not be used, for SIGSEGV and SIGBUS that nobody sent; else 0.
+    pub address: u64,
+    /// Return addresses as offsets in this executable, the innermost first; 0 for those in shared libraries.
+    pub offsets: Vec<u64>,
+}
+
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Crash { signal, address, offsets } = self.clone();
+        crash::Crash { signal, address, offsets }.fmt(f)
+    }
+}
+
+impl Cause {
+    /// Of a worker that lives, or said nothing.
+    pub(crate) fn new(worker: usize, pid: u32, what: What) -> Cause {
+        Cause { worker, pid, what, last_words: Vec::new(), crash: None }
+    }
+
+    /// With what its handler wrote.
+    pub(crate) fn struck(mut self, crash: Option<crash::Crash>) -> Cause {
+        let killed = matches!(self.what, What::Killed { .. });
+        self.crash = crash.filter(|_| killed).map(|crash| {
+            let crash::Crash { signal, address, offsets } = crash;
+            Box::new(Crash { signal, address, offsets })
+        });
+        self
+    }
 }
 
 /// A chunk that was given up.
@@ -110,7 +150,13 @@ impl fmt::Display for What {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)
+        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)?;
+        let mut before = "; its last words: ";
+        for line in &self.last_words {
+            write!(f, "{before}{line}")?;
+            before = " | ";
+        }
+        self.crash.iter().try_for_each(|crash| write!(f, "; it crashed{crash}"))
     }
 }
 
@@ -133,14 +179,19 @@ impl fmt::Display for ChunkFailure {
 /// `text`, cut with a mark when it is longer than may travel.
 pub(crate) fn shorten(mut text: String) -> String {
     if text.len() > ERROR_TEXT_BYTES {
-        let mut cut = ERROR_TEXT_BYTES;
-        while !text.is_char_boundary(cut) {
-            cut -= 1;
-        }
-        text.truncate(cut);
+        text.truncate(at_most(&text, ERROR_TEXT_BYTES).len());
         text.push_str(" … (cut)");
     }
     text
+}
+
+/// The beginning of `text`, of at most `bytes` bytes.
+pub(crate) fn at_most(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]
@@ -149,12 +200,17 @@ mod tests {
 
     #[test]
     fn a_failure_reads_as_a_sentence_and_repeats_nothing() {
-        let died =
-            |worker| Cause { worker, pid: 7, what: What::Killed { signal: 9, likely_out_of_memory: false } };
+        let died = |worker| Cause::new(worker, 7, What::Killed { signal: 9, likely_out_of_memory: false });
         let failure = ChunkFailure { chunk: 3, rows: 30..40, attempts: 2, causes: vec![died(0), died(1)] };
         assert_eq!(
             failure.to_string(),
             "chunk 3 (rows 30..40) failed 2 times; worker 0 (pid 7): its process was killed by SIGKILL"
+        );
+        let last_words = vec!["WARN app: one".to_owned(), "ERROR app: two".to_owned()];
+        let cause = Cause { last_words, ..died(0) };
+        assert_eq!(
+            cause.to_string(),
+            "worker 0 (pid 7): its process was killed by SIGKILL; its last words: WARN app: one | ERROR app: two"
         );
     }
 

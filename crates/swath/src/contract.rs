@@ -18,6 +18,7 @@ use crate::cause::{Fault, What};
 use crate::error::{ErrorKind, Result};
 use crate::kernel::name_of;
 use crate::limits::GROWTH_LOOK;
+use crate::process::Limits;
 use crate::task::{self, Driver};
 
 /// A call that travels.
@@ -57,6 +58,8 @@ pub(crate) struct Contract {
     pub(crate) max_growth: Option<u64>,
     /// After so long without work it leaves.
     pub(crate) idle_timeout: Option<Duration>,
+    /// What it may use.
+    pub(crate) limits: Limits,
     /// Each worker on a processor of its own.
     pub(crate) pin: bool,
 }

@@ -29,10 +29,13 @@ use crate::contract::{Contract, Farewell};
 use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
+use crate::log::{self, Journals};
+use crate::process::lineage;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
-use crate::respawn::Respawn;
-use crate::task::desk::{Desk, memory_file};
+use crate::respawn::{Decision, Respawn};
+use crate::stats::{Stats, WorkerStats};
+use crate::task::desk::{Desk, Kill, memory_file};
 
 use doorman::Doorman;
 use hiring::environment;
@@ -63,6 +66,25 @@ pub(crate) struct Past {
     pub(crate) flush: u64,
 }
 
+/// A worker that is gone.
+struct Departed {
+    pid: u32,
+    kind: ErrorKind,
+    what: What,
+    /// It had come up before.
+    was_up: bool,
+    /// It left by itself.
+    retired: bool,
+    /// All do.
+    leaving: bool,
+    /// Chunks that are free again.
+    freed: usize,
+    /// Workers that run tasks for nobody since it died.
+    condemned: Vec<Kill>,
+    decision: Decision,
+    tap: Option<Tap>,
+}
+
 /// What the crew's lock protects.
 pub(crate) struct State {
     pub(crate) members: Vec<Member>,
@@ -72,6 +94,9 @@ pub(crate) struct State {
     /// Why there are no workers any more.
     pub(crate) broken: Option<(ErrorKind, String)>,
     leaving: bool,
+    /// Workers that were started, and those that have died.
+    pub(crate) started: u64,
+    died: u64,
     /// What finalizers gave, by worker, of those that have left.
     pub(crate) farewells: Vec<(usize, std::result::Result<Vec<u8>, Cause>)>,
     oom_kills: Option<u64>,
@@ -87,6 +112,8 @@ pub(crate) struct Crew {
     /// what a lock guards, and only the confirmed exit counts.
     one_thread: bool,
     outlet: Outlet,
+    /// What the workers say by `tracing`.
+    pub(crate) journals: Journals,
     state: Mutex<State>,
     changed: Condvar,
     doorman: Doorman,
@@ -108,10 +135,13 @@ impl Crew {
     /// Starts `workers` workers and waits until each has shown itself.
     pub(crate) fn start(
         session: Arc<Session>,
-        workers: usize,
+        (wanted, most): (usize, usize),
         threads: usize,
         contract: Contract,
+        log: log::Options,
     ) -> Result<Arc<Crew>> {
+        let workers = most.max(wanted);
+        lineage::next_depth()?;
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
@@ -120,6 +150,7 @@ impl Crew {
         })?;
         // SAFETY: a new segment is zeroed, page-aligned and writable; the crew keeps it as long as the board is used.
         let board = unsafe { Board::create(board_segment.as_ptr(), workers, identity, told) };
+        board.want(wanted);
         let state = State {
             members: (0..workers).map(|_| Member::absent()).collect(),
             phase: None,
@@ -127,9 +158,12 @@ impl Crew {
             respawn: Respawn::new(workers),
             broken: None,
             leaving: false,
+            started: 0,
+            died: 0,
             farewells: Vec::new(),
             oom_kills: oom::kills(),
         };
+        let journals = Journals::new(workers, log)?;
         let doorman = Doorman::new(&session, board);
         let crew = Arc::new(Crew {
             doorman,
@@ -139,6 +173,7 @@ impl Crew {
             one_thread: threads == 1,
             session,
             outlet: Outlet::default(),
+            journals,
             state: Mutex::new(state),
             changed: Condvar::new(),
             desk: OnceLock::new(),
@@ -146,7 +181,7 @@ impl Crew {
             contract_file,
             dormant: AtomicUsize::new(0),
         });
-        Service::global().call(|reactor| (0..workers).for_each(|index| crew.hire(reactor, index)));
+        Service::global().call(|reactor| (0..wanted).for_each(|index| crew.hire(reactor, index)));
         crew.wait_until_up().inspect_err(|_| crew.dismiss())?;
         Ok(crew)
     }
@@ -168,7 +203,8 @@ impl Crew {
                 m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation)
             };
             let ready = |(cell, m): (usize, &Member)| up(m) && self.board.cell(cell).is_ready();
-            let Some(at) = state.members.iter().enumerate().position(|m| !ready(m)) else { return Ok(()) };
+            let mut wanted = state.members.iter().enumerate().take(self.board.wanted());
+            let Some(at) = wanted.position(|m| !ready(m)) else { return Ok(()) };
             let late = &state.members[at];
             let index = late.slot.index;
             let wait_a_little = late.pidfd.is_none() || up(late);
@@ -211,6 +247,21 @@ impl Crew {
         Ok(desk)
     }
 
+    /// Who works here, and how many have come and gone.
+    pub(crate) fn stats(&self) -> Stats {
+        let state = self.lock();
+        let desk = self.desk.get();
+        let present = state.members.iter().enumerate().filter(|(_, member)| member.is_present());
+        let workers = present.map(|(index, member)| WorkerStats {
+            index,
+            pid: member.pid,
+            generation: member.slot.generation,
+            claims: self.board.cell(index).claims.load(Ordering::Relaxed),
+            tasks: desk.map_or(0, |desk| desk.table.post(index).finished.load(Ordering::Relaxed)),
+        });
+        Stats { workers: workers.collect(), started: state.started, died: state.died, ..Stats::default() }
+    }
+
     /// There is work: workers that have left for want of it come back.
     pub(crate) fn rouse(self: &Arc<Self>) {
         if self.dormant.load(Ordering::SeqCst) == 0 {
@@ -224,90 +275,131 @@ impl Crew {
             let absent: Vec<usize> = {
                 let state = crew.lock();
                 let members = state.members.iter().enumerate();
-                members.filter(|(_, m)| !m.is_present()).map(|(index, _)| index).collect()
+                members
+                    .take(crew.board.wanted())
+                    .filter(|(_, m)| !m.is_present())
+                    .map(|(index, _)| index)
+                    .collect()
             };
             absent.into_iter().for_each(|index| crew.hire(reactor, index));
         });
+    }
+
+    /// Has `workers` workers from now on, as far as there are cells for them. Those that are too many leave as soon as they have
+    /// nothing in hand; those that are too few have come up when this returns.
+    pub(crate) fn resize(self: &Arc<Self>, workers: usize) -> Result<()> {
+        let before = self.board.wanted();
+        self.board.want(workers);
+        if workers < before {
+            if let Some(desk) = self.desk.get() {
+                desk.let_go(workers);
+            }
+            return Ok(());
+        }
+        Service::global().call(|reactor| {
+            for index in before..workers {
+                if !self.lock().members[index].is_present() {
+                    self.hire(reactor, index);
+                }
+            }
+        });
+        self.wait_until_up()
     }
 
     // ---- ending ------------------------------------------------------------------------------------------------------
 
     /// The fence: the exit of worker `index` is confirmed. On the service thread.
     fn exited(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
-        let mut state = self.lock();
-        let member = &mut state.members[index];
-        if member.slot.generation != generation {
-            return;
-        }
-        let Some(pidfd) = member.pidfd.take() else { return };
-        let (slot, pid, fate) = (member.slot, member.pid, member.fate.take());
-        let tap = member.tap.take();
-        let status = process::reap(&*pidfd).ok().flatten();
-        // Whatever its kernels started dies with it.
-        let _ = process::kill_group(pid, signal::KILL);
-        let slots = self.session.slots();
-        let cell = self.board.cell(index);
-        let was_up = slots.state(slot.index).0 == SlotState::Live && cell.is_ready();
-        let retired = cell.has_retired() && status.is_some_and(|s| s.code() == Some(0));
-        let farewell = state.members[index].arena.as_ref().and_then(|arena| read_farewell(arena, cell));
-        slots.mark_dead(slot, status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw())));
-        let oom_kill = state.notice_oom_kill();
-        // It may have died by itself before our signal came.
-        let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
-        let mut what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
-        let mut kind = ErrorKind::Spawn;
-        if let (false, Some(Err(why))) = (was_up, &farewell) {
-            (kind, what) = (ErrorKind::Initializer, why.clone());
-        }
-        let freed = self.take_back(&mut state, index, Cause { worker: index, pid, what: what.clone() });
-        slots.release(slot);
-        let leaving = state.leaving;
-        if retired && let Some(phase) = &mut state.phase {
-            phase.workers_lost -= 1;
-        }
-        if let Some(words) = farewell.filter(|_| was_up) {
-            let words = words.map_err(|what| Cause { worker: index, pid, what });
-            state.farewells.push((index, words));
-        }
-        let idle = retired && state.phase.is_none() && self.desk.get().is_none_or(|desk| desk.is_idle());
-        let decision = match &what {
-            _ if was_up => state.respawn.lost(),
-            What::Killed { signal: signal::KILL, .. } => state.respawn.killed_at_start(),
-            _ => state.respawn.failed_to_start(),
-        };
-        drop(state);
-        if let Some(tap) = tap {
+        let Some(gone) = self.bury(index, generation) else { return };
+        if let Some(tap) = gone.tap {
             tap.close();
         }
-        if freed > 0 {
+        for kill in gone.condemned {
+            self.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::Cancelled);
+        }
+        if gone.freed > 0 {
             self.board.announce_sweep();
         }
         if self.desk.get().is_some() {
             // It may have been the one that was woken for a task.
             self.board.ring_doorbell();
         }
-        if leaving {
+        if gone.leaving {
             self.changed.notify_all();
             self.board.ring_bell();
             return;
         }
-        if idle && self.contract.idle_timeout.is_some() {
-            // Whoever has work looks here after it has said so.
-            self.dormant.fetch_add(1, Ordering::SeqCst);
-            if self.desk.get().is_none_or(|desk| desk.is_idle()) && self.lock().phase.is_none() {
-                return;
-            }
-            self.dormant.fetch_sub(1, Ordering::SeqCst);
+        if gone.retired && self.contract.idle_timeout.is_some() && self.stays_away() {
+            return;
         }
-        let why = format!("workers do not come up; the last one (pid {pid}): {what}");
-        if !was_up {
+        let why = format!("workers do not come up; the last one (pid {}): {}", gone.pid, gone.what);
+        if !gone.was_up {
             tracing::warn!("{why}");
         }
-        self.follow(reactor, index, decision, (kind, why));
+        self.follow(reactor, index, gone.decision, (gone.kind, why));
     }
 
-    /// Takes back what the dead worker of cell `index` held; how many chunks are free again.
-    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> usize {
+    /// Takes the dead worker's status, and back what it held; gives its slot free. `None` if that was done before.
+    fn bury(&self, index: usize, generation: u16) -> Option<Departed> {
+        let mut state = self.lock();
+        let member = &mut state.members[index];
+        if member.slot.generation != generation {
+            return None;
+        }
+        let pidfd = member.pidfd.take()?;
+        let (slot, pid, fate) = (member.slot, member.pid, member.fate.take());
+        let tap = member.tap.take();
+        let status = process::reap(&*pidfd).ok().flatten();
+        // Whatever its kernels started dies with it.
+        let _ = process::kill_group(pid, signal::KILL);
+        let (slots, cell) = (self.session.slots(), self.board.cell(index));
+        let was_up = slots.state(slot.index).0 == SlotState::Live && cell.is_ready();
+        let retired = cell.has_retired() && status.is_some_and(|s| s.code() == Some(0));
+        let farewell = member.arena.as_ref().and_then(|arena| read_farewell(arena, cell));
+        slots.mark_dead(slot, status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw())));
+        let oom_kill = state.notice_oom_kill();
+        // It may have died by itself before our signal came.
+        let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
+        let mut what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
+        let mut kind = ErrorKind::Spawn;
+        match farewell {
+            Some(words) if was_up => {
+                let words = words.map_err(|what| Cause::new(index, pid, what));
+                state.farewells.push((index, words));
+            }
+            Some(Err(why)) => (kind, what) = (ErrorKind::Initializer, why),
+            _ => {}
+        }
+        let cause = Cause { last_words: self.journals.close(index), ..Cause::new(index, pid, what.clone()) };
+        let cause = cause.struck(cell.crash.read());
+        let (freed, condemned) = self.take_back(&mut state, index, cause);
+        slots.release(slot);
+        if retired && let Some(phase) = &mut state.phase {
+            phase.workers_lost -= 1;
+        }
+        let decision = match &what {
+            _ if was_up => state.respawn.lost(),
+            What::Killed { signal: signal::KILL, .. } => state.respawn.killed_at_start(),
+            _ => state.respawn.failed_to_start(),
+        };
+        let leaving = state.leaving;
+        state.died += u64::from(!retired && !leaving);
+        Some(Departed { pid, kind, what, was_up, retired, leaving, freed, condemned, decision, tap })
+    }
+
+    /// Whether a worker that has left for want of work is not needed now. Whoever has work says so first, and looks here then.
+    fn stays_away(&self) -> bool {
+        let needed = || self.lock().phase.is_some() || self.desk.get().is_some_and(|desk| !desk.is_idle());
+        self.dormant.fetch_add(1, Ordering::SeqCst);
+        if needed() {
+            self.dormant.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// Takes back what the dead worker of cell `index` held; how many chunks are free again, and who is to be killed for it.
+    fn take_back(&self, state: &mut State, index: usize, cause: Cause) -> (usize, Vec<Kill>) {
         let member = &mut state.members[index];
         let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
         let cell = self.board.cell(index);
@@ -327,12 +419,10 @@ impl Crew {
             let locked = cell.locked(phase.epoch);
             phase.take_back(owner, &cause, (flush, locked), undo).freed
         });
-        if let Some(desk) = self.desk.get() {
-            desk.take_back(owner, &cause);
-        }
+        let condemned = self.desk.get().map(|desk| desk.take_back(owner, &cause));
         // Whatever it had changed has been put back.
         self.board.unlock(index);
-        freed
+        (freed, condemned.unwrap_or_default())
     }
 
     /// Reads what living workers report; how many chunks are free again.

@@ -177,7 +177,10 @@ where
 
 /// A team: every worker takes the one chunk that is its rank.
 pub(crate) fn team_driver<O: TeamOperand, A: DeserializeOwned>(turn: &mut Turn<'_>) {
-    let (rank, size) = (turn.hand.index, turn.hand.board.workers());
+    let (rank, size) = (turn.hand.index, turn.descriptor.rows as usize);
+    if rank >= size {
+        return;
+    }
     let Some(held) = turn.take(rank) else { return };
     match run_member::<O, A>(turn, rank, size) {
         Ok(()) => turn.commit(held),

@@ -18,6 +18,7 @@ use crate::error::{ErrorKind, Result};
 use crate::gather::{ArenaOf, Gather};
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::panic_note;
 use crate::recovery::{Recovery, read_failures};
 use crate::report::Report;
 use crate::run::{self, Memory, Plan};
@@ -125,7 +126,7 @@ impl Inline {
             let driver = unsafe { std::mem::transmute::<*const (), Driver>(driver) };
             let mut turn =
                 Turn::new(&mut self.hand, &descriptor).map_err(|why| ErrorKind::Memory.with(why))?;
-            driver(&mut turn);
+            panic_note::in_this_process(|| driver(&mut turn));
             let last =
                 At::from_word(self.hand.board.cell(0).failures.load(std::sync::atomic::Ordering::Acquire));
             let failures = read_failures(&self.arena, descriptor.epoch, last, seen);

@@ -2,6 +2,13 @@
 //!
 //! Arrays lie in shared memory; worker processes run kernels on chunks of them in place; a worker may die at any
 //! instruction, and every chunk still takes effect exactly once. Start at [`Pool`] and [`Phase`].
+//!
+//! What kernels and tasks say by `tracing` arrives at the program's own subscriber: as events of the target `swath::worker` with the
+//! fields `message`, `worker`, `pid`, `task`, `chunk`, `target`, `file`, `line`, `spans`, `fields` and `time_ns`, after the subscriber
+//! was asked whether it wants an event of the original's target, level, file and line. The subscriber is the one that is in force where
+//! the pool is built, else the program's global one; in workers it does not exist, so set it after [`init()`]. See
+//! [`PoolBuilder::log_level`] and [`PoolBuilder::log_to_files`]. Records of the crate `log` are not forwarded, and a process that a
+//! kernel forks without exec says nothing.
 
 mod arena;
 mod attach;
@@ -24,6 +31,7 @@ mod kernel;
 pub mod ledger;
 pub mod limits;
 mod locked;
+mod log;
 mod map;
 mod operand;
 mod output;
@@ -43,6 +51,7 @@ mod rng;
 mod run;
 mod settings;
 pub mod shared;
+mod stats;
 mod task;
 mod team;
 mod turn;
@@ -54,7 +63,7 @@ pub use swath_array as array;
 pub use swath_segment as segment;
 pub use swath_segment::admin;
 
-pub use cause::{Cause, ChunkFailure, What};
+pub use cause::{Cause, ChunkFailure, Crash, What};
 pub use context::Ctx;
 pub use contract::{set_worker_state, with_worker_state, worker_shared};
 pub use drive::{IntoFailure, Kernel, Outcome, Step};
@@ -74,11 +83,14 @@ pub use report::Report;
 pub use rng::ChunkRng;
 pub use settings::Progress;
 pub use shared::Shared;
+pub use stats::{Stats, TaskCounts, WorkerStats};
 pub use swath_array::{ArrayHandle, Bool, DType, Element, ForeignArray, SharedArray, c32, c64};
 pub use task::{
     AsCompleted, CurrentTask, Priority, Submission, Task, Until, Waited, as_completed, current_task, wait,
 };
 pub use team::{Team, TeamArray, TeamKernel, TeamOperand, TeamPhase};
+pub use tracing::Level;
+pub use tracing::level_filters::LevelFilter;
 
 /// The primitives that [`Shared`] shares: their types, plans, guards and errors.
 ///

@@ -12,6 +12,7 @@ use crate::cause::{Fault, What, shorten};
 
 thread_local! {
     static IN_KERNEL: Cell<bool> = const { Cell::new(false) };
+    static IN_OWN_KERNEL: Cell<bool> = const { Cell::new(false) };
     static NOTE: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
 }
 
@@ -37,9 +38,22 @@ pub(crate) fn catching<R>(kernel: impl FnOnce() -> Result<R, Fault>) -> Result<R
     result.unwrap_or_else(|payload| Err(Box::new(what_of(payload.as_ref()))))
 }
 
-/// True inside a kernel.
+/// True inside a kernel that this process's own pool, an inline one, has called: a phase of that pool would wait for itself. A
+/// worker's kernel may have pools of its own.
 pub(crate) fn in_kernel() -> bool {
-    IN_KERNEL.get()
+    IN_OWN_KERNEL.get()
+}
+
+/// Runs the kernels of an inline pool.
+pub(crate) fn in_this_process<R>(kernels: impl FnOnce() -> R) -> R {
+    struct Outer(bool);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            IN_OWN_KERNEL.set(self.0);
+        }
+    }
+    let _outer = Outer(IN_OWN_KERNEL.replace(true));
+    kernels()
 }
 
 fn take_note(info: &PanicHookInfo<'_>) -> bool {
@@ -52,16 +66,25 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
         BacktraceStatus::Captured => shorten(backtrace.to_string()),
         _ => String::new(),
     };
+    if cfg!(panic = "abort") {
+        // Nobody will come back to read the note: what is said here, is among the worker's last words.
+        tracing::error!("panicked at {location}: {}", text_of(info.payload()));
+        return false;
+    }
     NOTE.set(Some((location, backtrace)));
     true
 }
 
-#[cold]
-fn what_of(payload: &(dyn Any + Send)) -> What {
+fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "(a panic without a text)".into())
+}
+
+#[cold]
+fn what_of(payload: &(dyn Any + Send)) -> What {
     let (location, backtrace) = NOTE.take().unwrap_or_else(|| ("an unknown place".into(), String::new()));
-    let message = shorten(text.unwrap_or_else(|| "(a panic without a text)".into()));
+    let message = shorten(text_of(payload));
     What::Panicked { message, location, backtrace }
 }
 

@@ -18,11 +18,15 @@ use crate::gather::Gather;
 use crate::head_count;
 use crate::init;
 use crate::inline::Inline;
+use crate::limits::WORKERS_MAX;
+use crate::log;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase, encode};
+use crate::process::Limits;
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
+use crate::stats::{Stats, TaskCounts};
 use crate::task::office::Office;
 use crate::task::{self, background};
 
@@ -53,11 +57,13 @@ unsafe impl Sync for Staff {}
 #[must_use = "call build()"]
 pub struct PoolBuilder {
     workers: Option<usize>,
+    most: usize,
     threads: Option<usize>,
     options: Options,
     contract: Contract,
     /// The first thing that was asked for and cannot be.
     refused: Option<Error>,
+    pub(crate) log: log::Options,
 }
 
 impl PoolBuilder {
@@ -65,6 +71,12 @@ impl PoolBuilder {
     /// The environment variable `SWATH_WORKERS` overrides both.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
+        self
+    }
+
+    /// How many workers there can be after [`Pool::resize`]; as many as at first, without it.
+    pub fn max_workers(mut self, workers: usize) -> Self {
+        self.most = workers;
         self
     }
 
@@ -167,6 +179,12 @@ impl PoolBuilder {
         self
     }
 
+    /// What each worker may use: memory, processor time, open files. A task or chunk that wants more dies of it, and its cause says how.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.contract.limits = limits;
+        self
+    }
+
     /// Each worker runs on one processor, of those that this program may use, in turn.
     pub fn pin_workers(mut self) -> Self {
         self.contract.pin = true;
@@ -182,13 +200,15 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// What was refused before; [`ErrorKind::Initializer`]; [`ErrorKind::NotInitialised`] without [`swath::init()`](crate::init()) in `main`; [`ErrorKind::Spawn`] when workers do not
-    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a worker.
+    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a kernel of an inline pool.
     pub fn build(self) -> Result<Pool> {
         if let Some(error) = self.refused {
             return Err(error);
         }
         if panic_note::in_kernel() {
-            return Err(ErrorKind::WouldDeadlock.with("a kernel cannot have a pool of its own"));
+            return Err(
+                ErrorKind::WouldDeadlock.with("a kernel of an inline pool cannot have a pool of its own")
+            );
         }
         let head_count = head_count::decide(self.workers)?;
         tracing::info!("{} workers, since {}", head_count.workers, head_count.why);
@@ -211,7 +231,13 @@ impl PoolBuilder {
                     ));
                 }
                 let threads = self.threads.unwrap_or(1).max(1);
-                Staff::Crew(Crew::start(Session::current()?, workers, threads, self.contract)?)
+                Staff::Crew(Crew::start(
+                    Session::current()?,
+                    (workers, self.most.min(WORKERS_MAX)),
+                    threads,
+                    self.contract,
+                    self.log,
+                )?)
             }
         };
         Ok(Pool {
@@ -233,9 +259,36 @@ impl Pool {
     /// Worker processes; 0 for an inline pool.
     pub fn workers(&self) -> usize {
         match &self.staff {
-            Staff::Crew(crew) => crew.board.workers(),
+            Staff::Crew(crew) => crew.board.wanted(),
             Staff::Inline(..) => 0,
         }
+    }
+
+    /// Has `workers` workers from now on, at most as many as [`PoolBuilder::max_workers`] said. New ones have come up when this returns; those
+    /// that are too many leave when they have nothing in hand. No effect on phases under way.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`]: none, too many, or an inline pool. [`ErrorKind::Spawn`]: they do not come up.
+    pub fn resize(&self, workers: usize) -> Result<()> {
+        let Some(crew) = self.crew() else {
+            return Err(ErrorKind::Usage.with("an inline pool has no workers"));
+        };
+        let most = crew.board.workers();
+        if workers == 0 || workers > most {
+            return Err(
+                ErrorKind::Usage.with(format!("resize({workers}): this pool has 1 to {most} workers"))
+            );
+        }
+        // Between phases: a team has as many members as there are workers.
+        let _memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        crew.resize(workers)
+    }
+
+    /// What the pool has done so far, and who does it.
+    pub fn stats(&self) -> Stats {
+        let desk = self.office.get().and_then(|office| office.desk());
+        let tasks = desk.map_or_else(TaskCounts::default, |desk| desk.counts());
+        Stats { tasks, ..self.crew().map_or_else(Stats::default, |crew| crew.stats()) }
     }
 
     /// Process ids of the workers that are there now.
@@ -306,7 +359,7 @@ impl Pool {
             }
             Staff::Inline(_, finalizer) => {
                 let pid = swath_platform::process::getpid();
-                let cause = |what: Fault| Cause { worker: 0, pid, what: *what };
+                let cause = |what: Fault| Cause::new(0, pid, *what);
                 finalizer.iter().map(|call| (0, call.run().map_err(cause))).collect()
             }
         };

@@ -217,7 +217,7 @@ impl Recovery {
                 chunk,
                 rows: self.geometry.rows_of(chunk),
                 attempts: 1,
-                causes: vec![Cause { worker: 0, pid: 0, what }],
+                causes: vec![Cause::new(0, 0, what)],
             };
             self.failed.insert(chunk, failure);
         }
@@ -247,7 +247,7 @@ mod tests {
     const OWNER: Owner = Owner { slot: 2, generation: 3 };
 
     fn died() -> Cause {
-        Cause { worker: 0, pid: 1, what: What::Killed { signal: 9, likely_out_of_memory: false } }
+        Cause::new(0, 1, What::Killed { signal: 9, likely_out_of_memory: false })
     }
 
     fn recovery(words: &[AtomicU64], retries: u32) -> Recovery {

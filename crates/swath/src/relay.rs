@@ -3,22 +3,25 @@
 //! It is not the service thread, because writing may wait for ever: for a reader that does not read (`program | less`), or for
 //! the caller, who may hold the lock of standard output all the time. Then only workers that print more than their pipe
 //! holds wait too; fences, replacements, deadlines and interrupts go on.
+//!
+//! It also follows the workers' logs ([`crate::log`]): a subscriber may be as slow as a reader, and workers do not wait for it.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use swath_platform::file::{self, Readiness};
 use swath_platform::process;
 
-use crate::limits::{OUTPUT_MAX, TERM_GRACE};
+use crate::limits::{LOG_NAP, OUTPUT_MAX, TERM_GRACE};
+use crate::log::{Follower, Journal};
 use crate::output::Lines;
 use swath_sync::SLICE;
 
-/// What one worker prints, on one stream.
+/// What one worker says, in one way.
 struct Source {
-    lines: Lines,
+    flow: Flow,
     /// When something last came through.
     moved: Instant,
     /// When its worker was confirmed gone. What it started may still have the pipe open.
@@ -27,23 +30,55 @@ struct Source {
     _of: Arc<()>,
 }
 
+/// How it arrives.
+enum Flow {
+    /// Printed, on one stream.
+    Lines(Lines),
+    /// By `tracing`.
+    Log(Follower),
+}
+
 impl Source {
     /// When it is given up though its pipe is still open: a grace after the worker's end, or after the last of its lines on a
     /// machine that is slow to pass them on.
     fn end(&self) -> Option<Instant> {
-        let gone = *self.gone.get()?;
+        // What is left of a log is here: it ends when it was shown.
+        let (Flow::Lines(_), Some(gone)) = (&self.flow, self.gone.get()) else { return None };
+        let gone = *gone;
         Some((self.moved.max(gone) + TERM_GRACE).min(gone + OUTPUT_MAX))
     }
 
-    /// Passes on what has come; false at the end of the pipe.
-    fn pump(&mut self, relay: &Relay) -> bool {
-        let before = self.lines.bytes();
-        let open = self.lines.pump();
-        if self.lines.bytes() != before {
-            self.moved = Instant::now();
-            relay.moved.fetch_add(1, Ordering::Relaxed);
+    /// Passes on what has come; false at its end. `ready` is what was found out about its pipe.
+    fn pump(&mut self, relay: &Relay, ready: Option<Readiness>) -> bool {
+        match &mut self.flow {
+            Flow::Log(follower) => follower.pump(&relay.moved),
+            Flow::Lines(_) if ready != Some(Readiness::Ready) => true,
+            Flow::Lines(lines) => {
+                let before = lines.bytes();
+                let open = lines.pump();
+                if lines.bytes() != before {
+                    self.moved = Instant::now();
+                    relay.moved.fetch_add(1, Ordering::Relaxed);
+                }
+                open
+            }
         }
-        open
+    }
+
+    /// The pipe to watch; nothing for a log, whose worker rings the bell.
+    fn fd(&self) -> RawFd {
+        match &self.flow {
+            Flow::Lines(lines) => lines.fd(),
+            // What poll passes over.
+            Flow::Log(_) => -1,
+        }
+    }
+
+    fn log(&self) -> Option<&Follower> {
+        match &self.flow {
+            Flow::Log(follower) => Some(follower),
+            Flow::Lines(_) => None,
+        }
     }
 }
 
@@ -78,15 +113,23 @@ pub(crate) struct Outlet(Arc<()>);
 static RELAY: OnceLock<Relay> = OnceLock::new();
 
 impl Outlet {
-    /// Passes on what comes through these pipes.
-    pub(crate) fn open(&self, pipes: impl IntoIterator<Item = Lines>) -> Result<Tap, String> {
+    /// Passes on what comes through these pipes. Also returns the descriptor by which a worker wakes whoever reads its log.
+    pub(crate) fn open(&self, pipes: impl IntoIterator<Item = Lines>) -> Result<(Tap, RawFd), String> {
         let relay = Relay::get()?;
         let gone = Arc::new(OnceLock::new());
-        let moved = Instant::now();
-        let source = |lines| Source { lines, moved, gone: gone.clone(), _of: self.0.clone() };
-        relay.lock().extend(pipes.into_iter().map(source));
-        file::ring(&relay.bell);
-        Ok(Tap(gone))
+        relay.add(pipes.into_iter().map(|lines| self.source(Flow::Lines(lines), gone.clone())));
+        Ok((Tap(gone), relay.bell.as_raw_fd()))
+    }
+
+    /// Shows what comes by this journal, to its end.
+    pub(crate) fn follow(&self, journal: Arc<Journal>) {
+        if let Some(relay) = RELAY.get() {
+            relay.add([self.source(Flow::Log(Follower::new(journal)), Arc::default())]);
+        }
+    }
+
+    fn source(&self, flow: Flow, gone: Arc<OnceLock<Instant>>) -> Source {
+        Source { flow, moved: Instant::now(), gone, _of: self.0.clone() }
     }
 
     /// Waits until everything has been passed on, but not for ever: nobody may be reading. What is left then goes on being passed
@@ -155,19 +198,27 @@ impl Relay {
         Ok(relay)
     }
 
+    fn add(&self, sources: impl IntoIterator<Item = Source>) {
+        self.lock().extend(sources);
+        file::ring(&self.bell);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
         self.new.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self) -> ! {
         let mut sources: Vec<Source> = Vec::new();
+        let mut seen = 0;
         loop {
             sources.append(&mut self.lock());
-            let ready = self.wait(&sources);
+            let moved = self.moved.load(Ordering::Relaxed);
+            let ready = self.wait(&sources, moved != seen);
+            seen = moved;
             let mut ready = ready.into_iter();
             let before = sources.len();
             sources.retain_mut(|source| {
-                let open = ready.next() != Some(Readiness::Ready) || source.pump(self);
+                let open = source.pump(self, ready.next());
                 open && source.end().is_none_or(|end| Instant::now() < end)
             });
             if sources.len() < before {
@@ -178,13 +229,22 @@ impl Relay {
         }
     }
 
-    /// Waits for output or mail; which sources are ready.
-    fn wait(&self, sources: &[Source]) -> Vec<Readiness> {
+    /// Waits for output or mail; which sources are ready. Logs are looked at in any case, and soon if there was news a moment ago.
+    fn wait(&self, sources: &[Source], nap: bool) -> Vec<Readiness> {
         let fds: Vec<RawFd> =
-            [self.bell.as_raw_fd()].into_iter().chain(sources.iter().map(|s| s.lines.fd())).collect();
+            [self.bell.as_raw_fd()].into_iter().chain(sources.iter().map(Source::fd)).collect();
         let until = sources.iter().filter_map(Source::end).min();
-        let patience = until.map(|end| end.saturating_duration_since(Instant::now()));
-        let Ok(mut ready) = file::poll_readable(&fds, patience) else {
+        let mut patience = until.map(|end| end.saturating_duration_since(Instant::now()));
+        let logs = || sources.iter().filter_map(Source::log);
+        if nap && logs().next().is_some() {
+            patience = Some(patience.map_or(LOG_NAP, |patience| patience.min(LOG_NAP)));
+        }
+        if logs().any(|log| log.doze(nap)) {
+            patience = Some(Duration::ZERO);
+        }
+        let ready = file::poll_readable(&fds, patience);
+        logs().for_each(Follower::wake);
+        let Ok(mut ready) = ready else {
             // Out of memory, at worst.
             std::thread::sleep(SLICE);
             return Vec::new();
@@ -201,7 +261,6 @@ mod tests {
     use super::*;
     use crate::output::Stream;
     use std::fs::File;
-    use std::time::Duration;
 
     fn pipe() -> (Lines, std::io::PipeWriter) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -212,14 +271,14 @@ mod tests {
     fn a_drain_ends_when_all_pipes_are_at_their_end_or_too_late() {
         let outlet = Outlet::default();
         let ((a, a_end), (b, b_end)) = (pipe(), pipe());
-        let tap = outlet.open([a, b]).expect("a relay");
+        let (tap, _) = outlet.open([a, b]).expect("a relay");
         drop((a_end, b_end));
         outlet.drain();
         assert_eq!(Arc::strong_count(&outlet.0), 1);
         tap.close();
         // Somebody else has the pipe: given up a grace after the worker's end.
         let ((a, _a_end), (b, _b_end)) = (pipe(), pipe());
-        let tap = outlet.open([a, b]).expect("a relay");
+        let (tap, _) = outlet.open([a, b]).expect("a relay");
         tap.close();
         let late = Instant::now() + TERM_GRACE + Duration::from_secs(20);
         while Arc::strong_count(&outlet.0) > 1 {

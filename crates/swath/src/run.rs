@@ -34,6 +34,7 @@ pub(crate) fn run<T>(
     finish: impl FnOnce(&Gather<'_>) -> Result<T>,
 ) -> Result<(T, Report)> {
     let began = Instant::now();
+    crew.journals.follow_level();
     let mut progress = plan.settings.progress.take();
     let descriptor = memory.describe(&plan, options.strict_inputs)?;
     let chunks = plan.geometry.chunks();
@@ -85,9 +86,9 @@ pub(crate) struct Options {
 
 /// Step 1 of the board's protocol.
 pub(crate) fn publish(board: &Board, mut descriptor: Box<Descriptor>, chunks: usize, team: bool) -> u32 {
-    let workers = board.workers();
+    let workers = board.wanted();
     for (index, cell) in board.cells().enumerate() {
-        let (lo, hi) = if team { (0, 0) } else { share(chunks, workers, index) };
+        let (lo, hi) = if team || index >= workers { (0, 0) } else { share(chunks, workers, index) };
         cell.range.set(lo, hi);
         cell.failures.store(0, Ordering::Relaxed);
         cell.flush.store(0, Ordering::Relaxed);

@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! It is `Clone` (the same object) and serde: put it into the arguments of a phase, and the workers have it too. Whoever
+//! It is `Clone` (the same object) and serde: put it into the arguments of a phase or a process, and those have it too, at any depth. Whoever
 //! uses it is a party of the owner's session: the locks that it holds are recovered when it dies, however it dies.
 
 mod lists;
@@ -79,7 +79,7 @@ impl<T: InPlace + ?Sized> Shared<T> {
     ///
     /// # Errors
     ///
-    /// There is no room; the plan is not possible; this process is a worker.
+    /// There is no room; the plan is not possible.
     pub fn new(plan: impl Plan<Object = T>) -> Result<Shared<T>> {
         create(Segment::options().unnamed(T::KIND), plan)
     }
@@ -233,6 +233,8 @@ struct Travelling {
     id: u64,
     file: (u64, u64),
     len: u64,
+    /// Whose descriptor it is.
+    holder: u32,
     fd: i32,
     name: Option<String>,
 }
@@ -255,17 +257,19 @@ impl<T: InPlace + ?Sized> Serialize for Shared<T> {
         let reference = self.object.reference();
         let name = reference.name().map(str::to_owned);
         let file = (reference.dev, reference.ino);
-        Travelling { id: reference.id, file, len: reference.len, fd: reference.fd, name }
+        let holder = self.object.holder();
+        Travelling { id: reference.id, file, len: reference.len, holder, fd: reference.fd, name }
             .serialize(serializer)
     }
 }
 
 impl<'de, T: InPlace + ?Sized> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Shared<T>, D::Error> {
-        let Travelling { id, file: (dev, ino), len, fd, name } = Travelling::deserialize(deserializer)?;
+        let Travelling { id, file: (dev, ino), len, holder, fd, name } =
+            Travelling::deserialize(deserializer)?;
         let name = name.unwrap_or_default();
         let reference = SegmentRef::new(id, (dev, ino), len, fd, &name);
-        Shared::of(Object::open(&reference, form_of::<T>()).map_err(de::Error::custom)?)
+        Shared::of(Object::open(&reference, holder, form_of::<T>()).map_err(de::Error::custom)?)
             .map_err(de::Error::custom)
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::DType;
+use swath_segment::member;
 use swath_sync::Party;
 
 use crate::arena::{Arena, At, Kind};
@@ -360,7 +361,9 @@ impl<'t> Turn<'t> {
             return Ok(None);
         }
         let base = self.hand.attach.get(&self.descriptor.team, true).map_err(setup)?;
-        let party = Party::current().map_err(|e| setup(e.to_string()))?;
+        // A worker may have a session of its own besides.
+        let party = if self.hand.inline { Party::current() } else { member() };
+        let party = party.map_err(|e| setup(e.to_string()))?;
         Ok(Some((base, party)))
     }
 
@@ -433,7 +436,7 @@ impl<'t> Turn<'t> {
         if let Some(site) = &self.site {
             site.leave(true);
         }
-        let cause = Cause { worker: self.hand.index, pid: self.hand.pid, what };
+        let cause = Cause::new(self.hand.index, self.hand.pid, what);
         let record = postcard::to_stdvec(&(held.chunk() as u64, cause)).unwrap_or_default();
         let previous = At::from_word(self.cell().failures.load(Ordering::Relaxed));
         // Without room for the record the chunk fails all the same; the coordinator then says that the reason is lost.

@@ -5,18 +5,20 @@ use std::io::Read;
 use std::sync::atomic::Ordering;
 
 use bytemuck::Zeroable;
-use swath_platform::{cpu, exe, life, process, signal};
+use swath_platform::{cpu, crash, exe, life, process, signal};
 use swath_segment::{Attachments, Membership, Mode, SegmentRef};
 use swath_sync::Party;
 
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
 use crate::board::{self, Board};
+use crate::cause::What;
 use crate::contract::{Contract, Farewell, Growth};
 use crate::descriptor::Descriptor;
 use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
+use crate::log;
 use crate::process::lineage;
 use crate::task::table::Table;
 use crate::task::{self, clerk::Clerk};
@@ -97,6 +99,9 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     let contract = read_contract(&board.contract(), coordinator)?;
     let cell = board.cell(assignment.cell);
     let arena = task::open(&cell.arena(), coordinator)?;
+    begin_log(&mut cache, board, assignment.cell, coordinator)?;
+    // SAFETY: the cache, and so the mapping, lives as long as the process.
+    crash::write_to(&unsafe { board.cell_for_ever(assignment.cell) }.crash);
     let slots = membership.control.slots();
     Party::install(slots, membership.slot);
     let hand = Hand {
@@ -119,6 +124,19 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     Ok((hand, contract))
 }
 
+/// From here on what is said by `tracing` arrives at the coordinator.
+fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u32) -> Result<(), String> {
+    let log = board.cell(index).log();
+    let base = cache.get(&log, Mode::ReadWrite, coordinator).map_err(|e| e.to_string())?;
+    // SAFETY: mapped writable with the reference's length, page-aligned; the cache lives as long as the process, and the pool
+    // keeps the ring as long as it has workers.
+    let ring = unsafe { log::place::attached(base, log.len as usize) };
+    // SAFETY: the coordinator passes its bell under this number, and nobody has looked at it before; called once.
+    let bell = unsafe { log::place::bell() };
+    log::berth::begin(ring.ok_or("its log is not a ring")?, bell, board, index);
+    Ok(())
+}
+
 /// What the pool tells every worker.
 fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, String> {
     let mut bytes = Vec::new();
@@ -132,7 +150,11 @@ fn initialize(hand: &mut Hand, contract: &Contract) {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
-    match contract.enter() {
+    let limited = contract
+        .limits
+        .apply()
+        .map_err(|e| Box::new(What::Setup { message: format!("its limits ({}): {e}", contract.limits) }));
+    match limited.and_then(|()| contract.enter()) {
         Ok(()) => hand.board.cell(hand.index).set_ready(),
         Err(what) => {
             say_farewell(hand, &Err(*what));
@@ -161,11 +183,12 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         if hand.board.is_shut_down() {
             leave(&mut hand, contract);
         }
-        if hand.left == 0 || grown.too_much() {
+        if hand.left == 0 || hand.index >= hand.board.wanted() || grown.too_much() {
             retire(&mut hand, contract);
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();
+        log::berth::follow();
         if clerk.is_none() {
             clerk = hire_clerk(&mut hand);
         }
@@ -217,7 +240,7 @@ fn take_turn(hand: &mut Hand, descriptor: &Descriptor) {
             driver(&mut turn);
         }
         // The phase is over and its ledger may be gone: nothing to do.
-        Err(_) if board.sequence() != descriptor.sequence => {}
+        Err(_) if board.stopped(descriptor.epoch) || board.sequence() != descriptor.sequence => {}
         Err(why) => {
             eprintln!("swath worker {}: {why}", process::getpid());
             std::process::exit(EXIT_LOST);

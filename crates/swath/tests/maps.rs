@@ -68,6 +68,42 @@ fn the_chunk_is_measured_and_reported() {
     assert_eq!(report.committed_by_worker.iter().sum::<u64>(), 50_000, "a claim per item");
 }
 
+/// The fifth one does not travel.
+#[derive(Clone, Copy, serde::Deserialize)]
+struct Numbered(u64);
+
+impl serde::Serialize for Numbered {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            5 => Err(serde::ser::Error::custom("it will not travel")),
+            n => to.serialize_newtype_struct("Numbered", &n),
+        }
+    }
+}
+
+#[test]
+fn an_item_that_cannot_be_submitted_keeps_its_place() {
+    let pool = pool(2);
+    let value = |n: Numbered| {
+        std::thread::sleep(Duration::from_millis(2));
+        n.0
+    };
+    let places = |found: Vec<Result<u64>>| -> Vec<Option<u64>> {
+        found
+            .into_iter()
+            .map(|end| end.map_err(|e| assert_eq!(e.kind(), ErrorKind::Codec, "{e}")).ok())
+            .collect()
+    };
+    let expected: Vec<Option<u64>> = (0..12).map(|n| (n != 5).then_some(n)).collect();
+    let stream = || pool.stream(value, (0..12).map(Numbered)).chunk(1).buffer(8);
+    assert_eq!(places(stream().ordered().collect()), expected);
+    let mut unordered = places(stream().unordered().collect());
+    unordered.sort_unstable();
+    let mut expected = expected;
+    expected.sort_unstable();
+    assert_eq!(unordered, expected);
+}
+
 #[test]
 fn a_failing_item_is_named() {
     for workers in [0, 2] {

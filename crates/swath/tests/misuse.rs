@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     a_program_without_init_gets_an_error_from_build();
+    a_program_without_init_starts_no_process();
     a_program_without_init_has_arrays_and_inline_pools();
     what_must_not_compile_does_not();
     println!("test result: ok. 0 failed");
@@ -25,6 +26,19 @@ fn a_program_without_init_gets_an_error_from_build() {
     assert!(text.contains("swath::init()") && text.contains("worker_entry!"), "{text}");
     let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()));
     assert!(children.unwrap_or_default().is_empty(), "nothing was started");
+}
+
+/// It would run this very `main` again, and so on.
+fn a_program_without_init_starts_no_process() {
+    let errors = [
+        Process::spawn(|_: ()| (), ()).map(drop).expect_err("no processes without init"),
+        swath::isolated(|n: u8| n, 1).map(drop).expect_err("no calls without init"),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NotInitialised);
+        assert!(error.to_string().contains("swath::init()"), "{error}");
+    }
+    assert!(swath::active_children().is_empty());
 }
 
 fn a_program_without_init_has_arrays_and_inline_pools() {

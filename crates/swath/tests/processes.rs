@@ -5,6 +5,7 @@ mod stage;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stage::{Actor, PROMISE, eventually, open_files};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         c26_a_sleeping_process_is_waited_for_and_ended,
         c26_exit_values,
         c26_who_is_who,
+        c28_a_hundred_processes_start_while_locks_are_held,
         c30_a_hundred_processes_leave_nothing,
         c30_a_hundred_processes_terminated_at_once,
         c30_only_declared_descriptors_are_inherited,
@@ -30,9 +32,15 @@ fn main() -> ExitCode {
         daemons_end_with_their_starter,
         the_starter_killed_takes_all_with_it,
     ];
-    let roles: &[stage::Role] = stage::cast![daemons, exit_values, leavers, starter];
+    let roles: &[stage::Role] = stage::cast![crowded, daemons, exit_values, leavers, starter];
     stage::main(tests, roles)
 }
+
+/// Handles go wherever they are needed.
+const _: fn() = || {
+    fn goes_anywhere<T: Send + Sync + Clone + std::os::fd::AsFd>() {}
+    goes_anywhere::<Process>();
+};
 
 fn sleep_for_ever(_: ()) {
     loop {
@@ -152,7 +160,66 @@ fn c26_who_is_who() {
     assert!(swath::cpu_count() > 0);
 }
 
+// ---- C28: starting while locks are held ------------------------------------------------------------------------------------
+
+/// A log, as libraries have them: one lock, which every line takes.
+static LOG: std::sync::Mutex<u64> = std::sync::Mutex::new(0);
+
+fn log(line: std::fmt::Arguments<'_>) {
+    let mut lines = LOG.lock().expect("no panic");
+    *lines += 1;
+    eprintln!("{line}");
+}
+
+/// Allocates, logs, prints, computes: what would hang in a copy in which somebody who is not there holds the lock.
+fn work(n: u64) -> i32 {
+    let copies: Vec<Vec<u64>> = (0..20).map(|_| (0..n).collect()).collect();
+    log(format_args!("work {n}"));
+    println!("worked {}", copies.iter().flatten().sum::<u64>());
+    0
+}
+
+/// Starts a hundred processes while other threads hold the allocator's and the log's lock most of the time.
+fn crowded(_: &[String]) {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    (1..64usize).for_each(|k| drop(std::hint::black_box(vec![0u8; k * 999])));
+                }
+            });
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let held = LOG.lock().expect("no panic");
+                    std::thread::sleep(Duration::from_micros(100));
+                    drop(held);
+                }
+            });
+        }
+        let start = |_| Process::spawn(work, 1000).expect("a process");
+        let started: Vec<Process> = (0..100).map(start).collect();
+        let codes: BTreeSet<_> = started.iter().map(|p| p.join().expect("ours").number()).collect();
+        over.store(true, Ordering::Relaxed);
+        println!("codes {codes:?}");
+    });
+}
+
+fn c28_a_hundred_processes_start_while_locks_are_held() {
+    let mut actor = Actor::play("crowded", &[]);
+    let (status, said) = actor.finish();
+    assert!(status.success(), "{status}");
+    assert_eq!(said.matches("worked 9990000\n").count(), 100);
+    assert!(said.ends_with("codes {Some(0)}\n"), "{said}");
+    actor.assert_gone();
+}
+
 // ---- C30: many ---------------------------------------------------------------------------------------------------------
+
+/// When a process is joined, whatever was under way before is over too.
+fn settle() {
+    Process::spawn(sleep_ms, 0).expect("a process").join().expect("ours");
+}
 
 /// Descriptors, threads, children that are there.
 fn surroundings() -> (usize, usize, Vec<u32>) {
@@ -165,6 +232,7 @@ fn surroundings() -> (usize, usize, Vec<u32>) {
 
 /// Rounds of a hundred; what is there after each is what was there before.
 fn storm(rounds: usize, round: impl Fn(Vec<Process>)) {
+    settle();
     let shm = stage::Shm::now();
     for _ in 0..rounds {
         let before = surroundings();
@@ -292,6 +360,7 @@ fn a_killed_process_gives_its_lock_back() {
 
 fn objects_in_arguments_live_as_long_as_they_are_needed() {
     let count = |counter: Counter| *counter.lock().expect("the lock").acquired().expect("whole") == 5;
+    settle();
     let before = open_files();
     // The only handle goes into the arguments.
     let started: Vec<Process> = (0..10)

@@ -209,3 +209,68 @@ fn workers_can_be_pinned() {
         assert_eq!(pool.apply(cpus, n).expect("a value"), 1);
     }
 }
+
+#[test]
+fn a_pool_grows_and_shrinks() {
+    let pool = Pool::builder().workers(1).max_workers(4).build().expect("a pool");
+    let mut a = SharedArray::<u64, _>::zeros(64).expect("an array");
+    for (round, workers) in (1..).zip([1, 4, 2, 3, 1, 4]) {
+        pool.resize(workers).expect("possible");
+        assert_eq!(pool.workers(), workers);
+        eventually("as many as wanted", || pool.pids().len() == workers);
+        let indices = |()| swath::current_task().expect("a task").worker();
+        for index in 0..workers {
+            let task = pool.submit_with(indices, ()).on_worker(index).submit().expect("taken");
+            assert_eq!(task.result().expect("a value"), index);
+        }
+        assert_eq!(pool.map(|n: u64| n + 1, 0..200).expect("values"), (1..201).collect::<Vec<_>>());
+        pool.phase(&mut a).chunk(swath::Chunk::Rows(1)).for_each(|_, mut a| a += 1).expect("a phase");
+        assert!(a.view().iter().all(|n| *n == round));
+        let team = |team: &swath::Team<()>, _: swath::TeamArray<'_, u64, Ix1>| {
+            team.barrier()?;
+            assert!(team.rank() < team.size());
+            Ok(())
+        };
+        pool.team(&mut a).run(team).expect("a team of those who are there");
+        let stats = pool.stats();
+        assert_eq!((stats.died, stats.workers.len()), (0, workers));
+    }
+    for bad in [0, 5] {
+        assert_eq!(pool.resize(bad).expect_err("makes no sense").kind(), ErrorKind::Usage);
+    }
+    // Tasks for one that is let go.
+    let dir = tempfile::tempdir().expect("a directory");
+    let go = dir.path().join("go").to_str().expect("UTF-8").to_owned();
+    let gate = |path: String| {
+        while !std::path::Path::new(&path).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let on_three = || pool.submit_with(gate, go.clone()).on_worker(3).submit().expect("taken");
+    let (running, queued) = (on_three(), on_three());
+    eventually("running", || running.running());
+    pool.resize(2).expect("possible");
+    assert_eq!(queued.result().expect_err("nobody for it").kind(), ErrorKind::Cancelled);
+    std::fs::write(&go, "").expect("a place");
+    running.result().expect("it ran on");
+    let counts = pool.stats().tasks;
+    assert_eq!((counts.cancelled, counts.failed, counts.unresolved), (1, 0, 0));
+}
+
+#[test]
+fn workers_have_limits() {
+    let limits = swath::process::Limits::new().memory(300 << 20).cpu_seconds(1);
+    let pool = Pool::builder().workers(1).limits(limits).build().expect("a pool");
+    let fill = |megabytes: usize| vec![1u8; megabytes << 20].iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    assert_eq!(pool.apply(fill, 10).expect("it fits"), 10 << 20);
+    let error = pool.apply(fill, 1000).expect_err("too much");
+    let refused = What::Killed { signal: libc::SIGABRT, likely_out_of_memory: false };
+    assert_eq!(error.causes()[0].what, refused, "a program that is refused memory aborts");
+    let spin = |_: u64| -> u64 {
+        while std::hint::black_box(true) {}
+        1
+    };
+    let error = pool.apply(spin, 1).expect_err("too long").to_string();
+    assert!(error.contains("SIGXCPU"), "{error}");
+    assert_eq!(pool.apply(fill, 10).expect("the next one has its own second"), 10 << 20);
+}

@@ -1,6 +1,7 @@
 //! A worker of a real pool is stepped, instruction by instruction, from the end of its kernel on one chunk to the beginning of
 //! its kernel on the next, and killed on the way: commit, claim, copy aside, arm. The phase goes on with its
-//! successor, and the result is the serial one, bit for bit.
+//! successor, and the result is the serial one, bit for bit. The same from the end of one task's function to the beginning of the next:
+//! answer, wake, take.
 //!
 //! At every instruction in a release build; a sample in a debug build, unless `SWATH_FULL=1` asks for all.
 #![cfg(target_arch = "x86_64")]
@@ -71,8 +72,15 @@ fn a_worker_killed_between_two_kernels_leaves_every_chunk_done_once() {
         assert!(same, "killed after {point:?} instructions: {:?} instead of {serial:?}", a.view());
         (passed, retried)
     };
+    let (kills, retries) = at_every_point(&mut play);
+    assert!(retries > 0 && retries < kills, "some kills come before the commit and some after the claim");
+}
+
+/// Plays without a kill, then with one at each instruction, or a sample of them. How many kills, and how often something was run
+/// again.
+fn at_every_point(play: &mut dyn FnMut(Option<usize>) -> (usize, u64)) -> (u64, u64) {
     let (length, _) = play(None);
-    assert!(length > 100, "{length} instructions between two kernels");
+    assert!(length > 100, "{length} instructions between two calls");
     let is_full = std::env::var_os("SWATH_FULL").is_some_and(|v| v == "1");
     let stride = if is_full || length < FEW { 1 } else { length.div_ceil(SAMPLE) };
     let (mut kills, mut retries) = (0, 0);
@@ -81,21 +89,48 @@ fn a_worker_killed_between_two_kernels_leaves_every_chunk_done_once() {
         kills += 1;
         retries += retried;
     }
-    println!("{kills} kills in {length} instructions, {retries} chunks run again");
-    assert!(retries > 0 && retries < kills, "some kills come before the commit and some after the claim");
+    println!("{kills} kills in {length} instructions, {retries} times run again");
+    (kills, retries)
+}
+
+/// Stops the traced worker at the end of task 0 and at the beginning of task 1.
+fn task((traced, n): (u32, u64)) -> Vec<u64> {
+    let traced = process::getpid() == traced;
+    if traced && n == 1 {
+        trap();
+    }
+    // Of task 0 too long for the table: it lies in the worker's file, which goes with it.
+    let value = vec![n; if n == 0 { 50 } else { 1 }];
+    if traced && n == 0 {
+        trap();
+    }
+    value
+}
+
+#[test]
+fn a_worker_killed_between_two_tasks_leaves_each_with_its_value() {
+    pin();
+    let pool = Pool::builder().workers(1).build().expect("a pool");
+    let (kills, retries) = at_every_point(&mut |point| {
+        let before = pool.stats().tasks.retried;
+        let pid = seize(&pool);
+        let submit = |n| pool.submit_with(task, (pid, n)).retries(1).submit().expect("taken");
+        let tasks: Vec<_> = (0..3).map(submit).collect();
+        let passed = step_and_kill(pid as libc::pid_t, point);
+        for (n, task) in (0..3).zip(&tasks) {
+            let value = task.result().expect("a value");
+            assert_eq!(value, vec![n; if n == 0 { 50 } else { 1 }], "killed after {point:?} instructions");
+        }
+        (passed, pool.stats().tasks.retried - before)
+    });
+    assert!(kills > 0 && retries > 0, "some kills come before the answer");
 }
 
 /// One phase, its worker killed after `point` instructions from the trap at the end of the first chunk; without a point,
 /// at the trap in the second. The instructions passed, and how many chunks were run again.
 fn phase_with_a_kill(pool: &Pool, a: &mut SharedArray<f64, Ix1>, point: Option<usize>) -> (usize, u64) {
-    let pid = loop {
-        match pool.pids()[..] {
-            [pid] => break pid,
-            _ => std::thread::yield_now(), // the successor is on its way
-        }
-    };
+    let pid = seize(pool);
     let worker = pid as libc::pid_t;
-    ptrace(libc::PTRACE_SEIZE, worker, libc::PTRACE_O_EXITKILL).expect("may trace our own child");
     std::thread::scope(|scope| {
         let phase = scope.spawn(|| {
             let phase = pool.phase(a).args(pid).chunk(Chunk::Rows(ROWS_PER_CHUNK));
@@ -105,6 +140,18 @@ fn phase_with_a_kill(pool: &Pool, a: &mut SharedArray<f64, Ix1>, point: Option<u
         let report = phase.join().expect("the phase's thread");
         (passed, report.retried)
     })
+}
+
+/// Traces the pool's one worker; its process id.
+fn seize(pool: &Pool) -> u32 {
+    let pid = loop {
+        match pool.pids()[..] {
+            [pid] => break pid,
+            _ => std::thread::yield_now(), // the successor is on its way
+        }
+    };
+    ptrace(libc::PTRACE_SEIZE, pid as libc::pid_t, libc::PTRACE_O_EXITKILL).expect("may trace our own child");
+    pid
 }
 
 fn step_and_kill(worker: libc::pid_t, point: Option<usize>) -> usize {

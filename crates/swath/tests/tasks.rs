@@ -256,6 +256,90 @@ fn c03_strict_break_mode() {
 }
 
 #[test]
+fn who_waits_for_a_running_task_hears_that_the_pool_is_broken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(2);
+    let (a, b) = (place(&dir, "a"), place(&dir, "b"));
+    let other = pool.submit(for_ever, b.clone()).expect("taken");
+    let second = announced(&b);
+    let doomed = pool.submit_with(for_ever, a.clone()).break_pool_on_death().submit().expect("taken");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| finish(&other));
+        let victim = announced(&a);
+        // Asleep, as far as one can say.
+        std::thread::sleep(Duration::from_millis(50));
+        kill(victim, signal::KILL);
+        let error = waits.join().expect("no panic").expect_err("broken");
+        assert_eq!(error.kind(), ErrorKind::Broken);
+    });
+    assert_eq!(finish(&doomed).expect_err("killed").kind(), ErrorKind::Broken);
+    // What it ran for nobody is ended: a repaired pool has all its workers.
+    eventually("a new worker", || pool.pids().len() == 2 && !pool.pids().contains(&second));
+    pool.reset();
+    let meet = |(own, others): (String, String)| {
+        std::fs::write(own, "").expect("a place");
+        while !std::path::Path::new(&others).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        4u64
+    };
+    let (c, d) = (place(&dir, "c"), place(&dir, "d"));
+    let both = [(c.clone(), d.clone()), (d, c)].map(|paths| pool.submit(meet, paths).expect("taken"));
+    assert!(both.iter().all(|task| finish(task).expect("both at once") == 4));
+}
+
+#[test]
+fn a_closed_pool_tries_again_what_was_submitted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let finishes = |(at, go): (String, String)| {
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        swath::current_task().expect("a task").attempt()
+    };
+    let task = pool.submit_with(finishes, (at.clone(), go.clone())).retries(1).submit().expect("taken");
+    let victim = announced(&at);
+    pool.close();
+    kill(victim, signal::KILL);
+    std::fs::write(&go, "").expect("a place");
+    assert_eq!(finish(&task).expect("it had an attempt left"), 1);
+}
+
+#[test]
+fn a_task_for_a_certain_worker_stays_its_own() {
+    let pool = pool(2);
+    let over = AtomicBool::new(false);
+    let me = |()| {
+        std::thread::sleep(Duration::from_micros(200));
+        swath::current_task().expect("a task").worker()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let opened =
+                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
+                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
+                    let _ = process::pidfd_signal(&fd, signal::KILL);
+                }
+                std::thread::sleep(Duration::from_millis(4));
+            }
+        });
+        // Its lane is full all the time.
+        let tasks: Vec<Task<usize>> = (0..1500)
+            .map(|_| pool.submit_with(me, ()).on_worker(0).retries(1000).submit().expect("taken"))
+            .collect();
+        let found: Vec<_> = tasks.iter().map(finish).collect();
+        over.store(true, Ordering::Relaxed);
+        for worker in found {
+            assert_eq!(worker.expect("a value"), 0);
+        }
+    });
+}
+
+#[test]
 fn c04_the_cause_of_a_death_is_exact() {
     let pool = pool(1);
     let killed = |signal| What::Killed { signal, likely_out_of_memory: false };
@@ -272,6 +356,39 @@ fn c04_the_cause_of_a_death_is_exact() {
         assert_eq!((error.kind(), &error.causes()[0].what), (ErrorKind::Died, &what), "{how}");
     }
     assert_eq!(finish(&pool.submit(die, "not at all".into()).expect("taken")).expect("a value"), 7);
+}
+
+#[test]
+fn a_crash_says_where() {
+    #[inline(never)]
+    fn write_where_nothing_is(address: usize) -> u64 {
+        // SAFETY: not at all: nothing is mapped there, and that is what is wanted.
+        unsafe { std::ptr::with_exposed_provenance_mut::<u64>(address).write_volatile(1) };
+        1
+    }
+    fn abort_here(n: u64) -> u64 {
+        if std::hint::black_box(n) > 0 { std::process::abort() } else { n }
+    }
+    fn overflow(n: u64) -> u64 {
+        let page = std::hint::black_box([n; 500]);
+        if page[3] == u64::MAX {
+            return 0;
+        }
+        overflow(page[(n % 500) as usize] + 1) + page[0]
+    }
+    let pool = pool(1);
+    let error = finish(&pool.submit(write_where_nothing_is, 64).expect("taken")).expect_err("crashed");
+    let crash = error.causes()[0].crash.as_ref().expect("written by its handler");
+    assert_eq!((crash.signal, crash.address), (libc::SIGSEGV, 64));
+    let text = error.to_string();
+    assert!(text.contains("at address 0x40") && text.contains("write_where_nothing_is"), "{text}");
+    assert!(text.contains("tasks.rs:"), "{text}");
+    let text = finish(&pool.submit(abort_here, 1).expect("taken")).expect_err("crashed").to_string();
+    assert!(text.contains("SIGABRT") && text.contains("abort_here"), "{text}");
+    let text = finish(&pool.submit(overflow, 1).expect("taken")).expect_err("crashed").to_string();
+    assert!(text.contains("overflow"), "{text}");
+    let error = finish(&pool.submit(die, "exit 99".to_owned()).expect("taken")).expect_err("left");
+    assert_eq!(error.causes()[0].crash, None);
 }
 
 #[test]
@@ -401,6 +518,62 @@ fn a_task_that_listens_keeps_its_worker() {
 }
 
 #[test]
+fn a_task_that_listens_is_out_of_time_all_the_same() {
+    let pool = pool(1);
+    let first = finish(&pool.submit(pid, ()).expect("taken")).expect("a pid");
+    let limit = Duration::from_millis(50);
+    let listen = |()| {
+        let me = swath::current_task().expect("a task");
+        while !me.cancelled() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        me.attempt()
+    };
+    let task = pool.submit_with(listen, ()).timeout(limit).retries(1).submit().expect("taken");
+    let error = finish(&task).expect_err("too long, twice");
+    let late = What::TimedOut { limit };
+    assert_eq!((error.kind(), error.causes().len()), (ErrorKind::TimedOut, 2), "{error}");
+    assert!(error.causes().iter().all(|cause| cause.what == late), "{error}");
+    assert_eq!(finish(&pool.submit(pid, ()).expect("taken")).expect("a pid"), first, "its worker stays");
+}
+
+#[test]
+fn a_callback_may_wait_for_tasks_that_have_no_place_yet() {
+    let pool = pool(2);
+    let count = swath::limits::TASKS_IN_TABLE as u64 * 2;
+    let tasks: Arc<Vec<Task<u64>>> =
+        Arc::new((0..count).map(|n| pool.submit(square, n).expect("taken")).collect());
+    let (tell, told) = mpsc::channel();
+    let all = tasks.clone();
+    tasks[0].add_done_callback(move |_| tell.send(all[count as usize - 1].result().is_ok()).expect("heard"));
+    assert!(told.recv_timeout(PATIENCE).expect("called"));
+}
+
+#[test]
+fn many_that_are_cancelled_do_not_stand_in_the_way_of_another_attempt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    let (at, go) = (place(&dir, "a"), place(&dir, "go"));
+    let dies_once = |(at, go): (String, String)| {
+        if swath::current_task().expect("a task").attempt() > 0 {
+            return 5u64;
+        }
+        announce(&at);
+        while !std::path::Path::new(&go).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::process::abort()
+    };
+    let task = pool.submit_with(dies_once, (at.clone(), go.clone())).retries(1).submit().expect("taken");
+    announced(&at);
+    for n in 0..2 * swath::limits::TASKS_IN_TABLE as u64 {
+        assert!(pool.submit(square, n).expect("taken").cancel());
+    }
+    std::fs::write(&go, "").expect("a place");
+    assert_eq!(finish(&task).expect("a value"), 5);
+}
+
+#[test]
 fn c13_cancelling_by_state() {
     let dir = tempfile::tempdir().expect("a directory");
     let pool = pool(1);
@@ -442,7 +615,6 @@ fn c13_cancelling_by_state() {
 #[test]
 fn cancelling_and_finishing_at_once_is_one_of_both() {
     let pool = pool(2);
-    let (mut values, mut cancelled) = (0, 0);
     for n in 0..300u64 {
         let spin = |micros: u64| {
             let end = Instant::now() + Duration::from_micros(micros);
@@ -451,22 +623,74 @@ fn cancelling_and_finishing_at_once_is_one_of_both() {
         };
         let task = pool.submit(spin, n).expect("taken");
         let neighbour = pool.submit(square, n).expect("taken");
-        let end = Instant::now() + Duration::from_micros(n % 100 * 8);
-        while Instant::now() < end {}
+        // Over, just begun, and anywhere.
+        match n % 3 {
+            0 => task.wait(),
+            1 => {}
+            _ => {
+                task.wait_timeout(Duration::from_micros(n * 3));
+            }
+        }
         let in_time = task.cancel();
         match finish(&task) {
             Ok(value) => {
                 assert!(!in_time && value == n);
-                values += 1;
             }
             Err(error) => {
-                assert!(in_time && error.kind() == ErrorKind::Cancelled, "{error}");
-                cancelled += 1;
+                assert!(in_time && error.kind() == ErrorKind::Cancelled && n % 3 > 0, "{error}");
             }
         }
         assert_eq!(finish(&neighbour).expect("another task's signal does not hit it"), n * n);
     }
-    assert!(values > 0 && cancelled > 0, "{values} values, {cancelled} cancelled");
+}
+
+#[test]
+fn every_attempt_has_its_own_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = pool(1);
+    // The next attempt runs under the same serial, and soon: to the watch it may look like the last one.
+    let limit = Duration::from_millis(60);
+    let call = pool.submit_with(for_ever, place(&dir, "a")).timeout(limit).retries(2);
+    let error = finish(&call.submit().expect("taken")).expect_err("too long, three times");
+    assert_eq!((error.kind(), error.causes().len()), (ErrorKind::TimedOut, 3), "{error}");
+    // Tasks one after the other, in different cells under equal serials, are not one long task.
+    let nap = |n: u64| {
+        std::thread::sleep(Duration::from_millis(2));
+        n
+    };
+    let limit = Duration::from_millis(250);
+    let tasks: Vec<Task<u64>> =
+        (0..400).map(|n| pool.submit_with(nap, n).timeout(limit).submit().expect("taken")).collect();
+    for (n, task) in (0..400).zip(&tasks) {
+        assert_eq!(finish(task).expect("each is short"), n);
+    }
+}
+
+#[test]
+fn a_worker_whose_task_ended_before_the_cancel_goes_on() {
+    let pool = pool(1);
+    let mut in_time = 0;
+    for n in 0..1500u64 {
+        let spin = |micros: u64| {
+            let end = Instant::now() + Duration::from_micros(micros);
+            while Instant::now() < end {}
+            micros
+        };
+        let task = pool.submit(spin, n % 7).expect("taken");
+        let next = pool.submit(square, n).expect("taken");
+        let patience = Instant::now() + PATIENCE;
+        while !task.running() && !task.done() {
+            assert!(Instant::now() < patience, "round {n}: nobody takes it");
+        }
+        let end = Instant::now() + Duration::from_nanos(n % 97 * 100);
+        while Instant::now() < end {}
+        in_time += u32::from(task.cancel());
+        assert_eq!(
+            finish(&next).expect("its worker, or the next one"),
+            n * n,
+            "round {n}, {in_time} in time"
+        );
+    }
 }
 
 // ---- errors ----------------------------------------------------------------------------------------------------------

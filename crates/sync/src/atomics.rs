@@ -18,6 +18,24 @@ mod inner {
     pub(crate) use swath_platform::clock::now_ns;
     pub(crate) use swath_platform::futex::{Wait, wait_any_until, wait_until, wake, wake_all};
 
+    /// [`wait_until`] on the half of a word that the kernel compares: the lower one, also of `expected`.
+    pub(crate) fn wait_lower_half_until(word: &AtomicU64, expected: u64, deadline_ns: u64) -> Wait {
+        wait_until(lower_half(word), expected as u32, deadline_ns)
+    }
+
+    /// [`wake`] for [`wait_lower_half_until`].
+    pub(crate) fn wake_lower_half(word: &AtomicU64, n: u32) -> u32 {
+        wake(lower_half(word), n)
+    }
+
+    /// Never read or written as such by us.
+    fn lower_half(word: &AtomicU64) -> &AtomicU32 {
+        let low = word.as_ptr().cast::<AtomicU32>();
+        let low = if cfg!(target_endian = "little") { low } else { low.wrapping_add(1) };
+        // SAFETY: inside the word, aligned, as long-lived as it; an atomic.
+        unsafe { &*low }
+    }
+
     /// Between accesses that are all sequentially consistent, where loom, which takes those for acquire and release, needs
     /// to be told.
     #[inline(always)]
@@ -285,5 +303,14 @@ mod inner {
 
     pub(crate) fn wake_all(word: &AtomicU32) -> u32 {
         wake(word, u32::MAX)
+    }
+
+    pub(crate) fn wait_lower_half_until(word: &AtomicU64, expected: u64, deadline_ns: u64) -> Wait {
+        let unchanged = || word.0.load(Ordering::SeqCst) as u32 == expected as u32;
+        sleep(vec![std::ptr::from_ref(word).addr()], unchanged, deadline_ns)
+    }
+
+    pub(crate) fn wake_lower_half(word: &AtomicU64, n: u32) -> u32 {
+        wake_at(std::ptr::from_ref(word).addr(), n)
     }
 }

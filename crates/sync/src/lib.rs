@@ -66,7 +66,6 @@ mod pipe;
 mod place;
 mod pod;
 mod queue;
-#[cfg(not(loom))]
 pub mod raw_sync;
 mod record;
 mod recursive;

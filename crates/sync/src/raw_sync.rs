@@ -22,12 +22,24 @@
 //! see the same process ids. A lock that is taken over counts it ([`locks::recoveries`]); raw_sync's interface has no
 //! other way to say that the value may be half changed.
 
+#[cfg(not(loom))]
 mod holder;
+#[cfg(loom)]
+#[path = "raw_sync/holder_of_model.rs"]
+mod holder;
+#[cfg(loom)]
+mod lock_of_model;
 mod mutex;
 mod rwlock;
 mod word;
 
 pub use ::raw_sync::Timeout;
+
+#[cfg(loom)]
+pub use self::{
+    holder::{be_holder, mark_dead},
+    lock_of_model::ModelLock,
+};
 
 /// In the place of `raw_sync::locks`.
 pub mod locks {
@@ -74,6 +86,7 @@ fn read_guard(lock: &dyn LockImpl) -> ReadLockGuard<'_> {
     unsafe { std::mem::transmute(lock) }
 }
 
+#[cfg(not(loom))]
 /// The place for a `T` at or behind `memory`: padding and pointer.
 fn place<T>(memory: *mut u8) -> (usize, *mut T) {
     let padding = memory.align_offset(align_of::<T>());

@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 use model::{Deaths, World, explore};
 use swath_sync::atomics::{AtomicU32, Ordering};
-use swath_sync::{SLICE, spin_then_park, wake_parked};
+use swath_sync::{SLICE, spin_then_park, wake_one_parked, wake_parked};
 
 struct Words {
     word: AtomicU32,
@@ -62,6 +62,76 @@ fn no_wake_is_lost_by_two_idle_sleepers() {
         sleeper();
         other.join().unwrap();
         third.join().unwrap();
+    });
+}
+
+/// Things to be taken, each by one of those who sleep; whoever brings one wakes one.
+struct Counter {
+    bell: AtomicU32,
+    parked: AtomicU32,
+    things: AtomicU32,
+}
+
+impl Counter {
+    fn bring(&self) {
+        self.things.fetch_add(1, Ordering::SeqCst);
+        self.bell.fetch_add(1, Ordering::SeqCst);
+        wake_one_parked(&self.parked);
+    }
+
+    fn take(&self) {
+        loop {
+            let heard = self.bell.load(Ordering::SeqCst);
+            let seen = self.things.load(Ordering::SeqCst);
+            if seen > 0 {
+                if self.things.compare_exchange(seen, seen - 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            let rung = || self.bell.load(Ordering::SeqCst) != heard;
+            assert!(spin_then_park(&self.bell, &self.parked, rung, None));
+        }
+    }
+}
+
+/// A sleeper is woken for each thing, or finds it: nobody sleeps on while something is there for it.
+#[test]
+fn one_wake_for_each_thing_is_enough() {
+    for (takers, each) in [(1, 2), (2, 1)] {
+        explore(3, move || {
+            let counter = Arc::new(Counter {
+                bell: AtomicU32::new(0),
+                parked: AtomicU32::new(0),
+                things: AtomicU32::new(0),
+            });
+            let taking: Vec<_> = (0..takers)
+                .map(|_| {
+                    let counter = counter.clone();
+                    thread::spawn(move || (0..each).for_each(|_| counter.take()))
+                })
+                .collect();
+            (0..takers * each).for_each(|_| counter.bring());
+            taking.into_iter().for_each(|taker| taker.join().unwrap());
+        });
+    }
+}
+
+/// A wake for all that comes between wakes for one.
+#[test]
+fn a_wake_for_all_reaches_those_whom_a_wake_for_one_left_asleep() {
+    explore(3, || {
+        let words = words();
+        let sleeper = {
+            let words = words.clone();
+            move || assert!(spin_then_park(&words.word, &words.parked, || words.reached(1), None))
+        };
+        let (one, two) = (thread::spawn(sleeper.clone()), thread::spawn(sleeper));
+        words.word.store(1, Ordering::Release);
+        wake_one_parked(&words.parked);
+        wake_parked(&words.word, &words.parked);
+        one.join().unwrap();
+        two.join().unwrap();
     });
 }
 

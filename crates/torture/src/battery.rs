@@ -216,9 +216,7 @@ impl Battery {
             let outcome = self.give_up(run, stop);
             studied.map_err(|_| outcome)
         };
-        let mut forerunner = study()?;
-        forerunner.find_landmarks(&study()?);
-        Ok(forerunner)
+        Ok(study()?.with_landmarks_of(&study()?))
     }
 
     /// One for each death of the forerunner, if there is one; or the only one asked for.
@@ -231,17 +229,23 @@ impl Battery {
         let Some(forerunner) = forerunner else {
             return Ok(vec![Way { fate: None, trace: self.references(case, None)? }]);
         };
-        let fates = forerunner.fates().filter(|fate| only.is_none_or(|only| only == fate.changes()));
-        fates.map(|fate| Ok(Way { fate: Some(fate), trace: self.references(case, Some(fate))? })).collect()
+        let mut ways: Vec<Way<'f>> = Vec::new();
+        for fate in forerunner.fates().filter(|fate| only.is_none_or(|only| only == fate.changes())) {
+            let trace = match ways.last() {
+                // What a way has in common with the one before is as good a landmark.
+                Some(before) => self.reference(case, Some(fate))?.with_landmarks_of(&before.trace),
+                None => self.references(case, Some(fate))?,
+            };
+            ways.push(Way { fate: Some(fate), trace });
+        }
+        Ok(ways)
     }
 
     /// Two reference runs: where they differ (an operation that looks at pids, clocks, random numbers) is no landmark.
     fn references(&self, case: &Case, fate: Option<Fate<'_>>) -> Result<Trace, Outcome> {
         let (one, other) = (self.reference(case, fate)?, self.reference(case, fate)?);
-        let (mut shorter, longer) =
-            if one.pcs.len() <= other.pcs.len() { (one, other) } else { (other, one) };
-        shorter.find_landmarks(&longer);
-        Ok(shorter)
+        let (shorter, longer) = if one.pcs.len() <= other.pcs.len() { (one, other) } else { (other, one) };
+        Ok(shorter.with_landmarks_of(&longer))
     }
 
     /// The victim steps through undisturbed; companions get their cues when it sleeps.

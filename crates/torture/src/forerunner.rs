@@ -36,8 +36,8 @@ impl Forerunner {
     }
 
     /// What its trace has in common with another one's can be found again.
-    pub(crate) fn find_landmarks(&mut self, other: &Forerunner) {
-        self.trace.find_landmarks(&other.trace);
+    pub(crate) fn with_landmarks_of(self, other: &Forerunner) -> Forerunner {
+        Forerunner { trace: self.trace.with_landmarks_of(&other.trace), ..self }
     }
 
     /// All that can befall it.

@@ -145,10 +145,11 @@ impl Trace {
     }
 
     /// What both runs met is a landmark, where this one met it first.
-    pub(crate) fn find_landmarks(&mut self, other: &Trace) {
+    pub(crate) fn with_landmarks_of(mut self, other: &Trace) -> Trace {
         let elsewhere: HashSet<u64> = other.pcs.iter().copied().collect();
         let mut met = HashSet::new();
         self.landmark = self.pcs.iter().map(|pc| met.insert(*pc) && elsewhere.contains(pc)).collect();
+        self
     }
 
     /// First to the last landmark on the way, which is found again even if the way there is longer or shorter this time.

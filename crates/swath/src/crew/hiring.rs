@@ -19,6 +19,7 @@ use crate::error::ErrorKind;
 use crate::init;
 use crate::ledger::Owner;
 use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT};
+use crate::log::berth::BELL_FD;
 use crate::output::{Lines, Stream};
 use crate::process::lineage;
 use crate::relay::Tap;
@@ -29,7 +30,7 @@ use crate::worker::Assignment;
 impl Crew {
     /// Starts a worker in cell `index`. On the service thread.
     pub(super) fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
-        if self.lock().leaving {
+        if self.lock().leaving || index >= self.board.wanted() {
             return;
         }
         if let Err(why) = self.try_hire(reactor, index) {
@@ -42,9 +43,12 @@ impl Crew {
         let (arena, arena_ref) =
             memory_file("swath-arena").map_err(|e| format!("memory for its results: {e}"))?;
         let slot = slots.reserve().ok_or("all slots of the session are taken")?;
-        self.board.cell(index).assign(arena_ref);
+        self.board.cell(index).assign(arena_ref, self.journals.open(index));
         let spawned = self.enrol(index, slot).and_then(|()| self.spawn(reactor, index, slot));
         let (child, tap) = spawned.inspect_err(|_| {
+            if let Some(desk) = self.desk.get() {
+                desk.strike_off(Owner { slot: slot.index, generation: slot.generation });
+            }
             slots.mark_dead(slot, DeathCause::UNKNOWN);
             slots.release(slot);
         })?;
@@ -59,6 +63,7 @@ impl Crew {
             }),
         );
         let mut state = self.lock();
+        state.started += 1;
         let member = &mut state.members[index];
         *member = Member {
             slot,
@@ -72,6 +77,9 @@ impl Crew {
             tap: Some(tap),
         };
         drop(state);
+        if let Some(journal) = self.journals.current(index) {
+            self.outlet.follow(journal);
+        }
         // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
         slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
         self.expect_handshake(reactor, index, generation);
@@ -96,7 +104,7 @@ impl Crew {
         let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
         let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
         // Before the spawn: once the child is there nothing may fail.
-        let tap = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
+        let (tap, bell) = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
         let life_word = self.one_thread && life::self_test();
         let assignment = Assignment { cell: index, life_word, board: self.board_segment.reference() };
@@ -114,6 +122,7 @@ impl Crew {
                 (out_end.as_raw_fd(), 1),
                 (err_end.as_raw_fd(), 2),
                 (self.session.worker_control_fd(), 3),
+                (bell, BELL_FD),
             ],
             new_group: true,
         });

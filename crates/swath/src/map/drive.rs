@@ -81,7 +81,7 @@ fn chunk<A: DeserializeOwned, R: Serialize>(
             return Err(fault);
         }
         out.truncate(length);
-        put::<R>(&Err(Cause { worker: turn.hand.index, pid: turn.hand.pid, what: *fault }), out)?;
+        put::<R>(&Err(Cause::new(turn.hand.index, turn.hand.pid, *fault)), out)?;
     }
     Ok(())
 }

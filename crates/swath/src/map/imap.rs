@@ -58,7 +58,7 @@ fn run<A: DeserializeOwned, R: Serialize>(
         postcard::from_bytes(args).map_err(|e| setup(format!("its items do not decode: {e}")))?;
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
-    let cause = |what: Fault| Cause { worker, pid, what: *what };
+    let cause = |what: Fault| Cause::new(worker, pid, *what);
     let ends = items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
     let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
     panic_note::catching(|| {
@@ -78,9 +78,9 @@ fn setup(message: String) -> Fault {
     Box::new(What::Setup { message: crate::cause::shorten(message) })
 }
 
-/// A chunk on its way.
+/// A chunk on its way. One that could not be submitted waits for its turn like the others.
 struct Chunk<R> {
-    task: Task<Answer<R>>,
+    task: Result<Task<Answer<R>>>,
     items: usize,
     bytes: usize,
 }
@@ -252,14 +252,14 @@ where
             if items.is_empty() {
                 return;
             }
-            match self.submit(&items) {
-                Ok(chunk) => {
-                    self.items += chunk.items;
-                    self.bytes += chunk.bytes;
-                    self.under_way.push_back(chunk);
-                }
-                Err(error) => return self.ready.extend(items.iter().map(|_| Err(again(&error)))),
-            }
+            let chunk = self.submit(&items).unwrap_or_else(|error| Chunk {
+                task: Err(error),
+                items: items.len(),
+                bytes: 0,
+            });
+            self.items += chunk.items;
+            self.bytes += chunk.bytes;
+            self.under_way.push_back(chunk);
         }
     }
 
@@ -271,14 +271,14 @@ where
         })?;
         let bytes = args.len();
         let task = submit_bytes(pool, *driver, *function, args, *retries, *timeout)?;
-        Ok(Chunk { task, items: items.len(), bytes })
+        Ok(Chunk { task: Ok(task), items: items.len(), bytes })
     }
 
     /// Takes what a finished chunk gave.
-    fn open(&mut self, chunk: &Chunk<R>) {
+    fn open(&mut self, chunk: Chunk<R>) {
         self.items -= chunk.items;
         self.bytes -= chunk.bytes;
-        match chunk.task.result() {
+        match chunk.task.and_then(|task| task.result()) {
             Ok(answer) => {
                 self.adapt(answer.nanos, chunk.items);
                 self.ready.extend(answer.ends.into_iter().map(|end| end.map_err(of_item)));
@@ -329,7 +329,7 @@ where
             }
             self.window.fill();
             match self.window.under_way.pop_front() {
-                Some(chunk) => self.window.open(&chunk),
+                Some(chunk) => self.window.open(chunk),
                 None if self.window.ready.is_empty() => return None,
                 None => {}
             }
@@ -356,10 +356,12 @@ where
             }
             self.window.fill();
             let under_way = &self.window.under_way;
-            match crate::task::first_done(under_way.iter().map(|chunk| &chunk.task)) {
+            let refused = under_way.iter().position(|chunk| chunk.task.is_err());
+            let tasks = under_way.iter().filter_map(|chunk| chunk.task.as_ref().ok());
+            match refused.or_else(|| crate::task::first_done(tasks)) {
                 Some(index) => {
                     if let Some(chunk) = self.window.under_way.remove(index) {
-                        self.window.open(&chunk);
+                        self.window.open(chunk);
                     }
                 }
                 None if self.window.ready.is_empty() => return None,

@@ -158,20 +158,13 @@ impl IsolatedBuilder {
         let began = Instant::now();
         let record = launch(settings, functions, luggage, Some(place))?;
         let deadline = self.timeout.and_then(|limit| began.checked_add(limit));
-        match record.wait(deadline) {
-            Some(end) => value(&record, &end, read(&reply)?),
-            None => self.timeout.map_or_else(
-                || unreachable!("only a deadline ends the wait"),
-                |limit| {
-                    // Before it is told to hurry: a function that has returned in time has a value, though its process lingers.
-                    let answer = read(&reply)?;
-                    let end = climb(&record)?;
-                    match answer {
-                        Some(answer) => value(&record, &end, Some(answer)),
-                        None => Err(failure(&record, &end, What::TimedOut { limit }).into_error()),
-                    }
-                },
-            ),
+        let ended = record.wait(deadline);
+        // Before it is told to hurry: a function that has returned in time has a value, though its process lingers.
+        let answer = read(&reply);
+        let end = ended.map_or_else(|| climb(&record), Ok)?;
+        match (ended, self.timeout, answer?) {
+            (None, Some(limit), None) => Err(failure(&record, &end, What::TimedOut { limit }).into_error()),
+            (_, _, answer) => value(&record, &end, answer),
         }
     }
 }

@@ -144,7 +144,7 @@ impl Streams {
             return Ok(Streams { given, outlet: None, tap: None });
         }
         let outlet = Outlet::default();
-        let tap = outlet.open(lines).map_err(|why| ErrorKind::Spawn.with(why))?;
+        let (tap, _) = outlet.open(lines).map_err(|why| ErrorKind::Spawn.with(why))?;
         Ok(Streams { given, outlet: Some(outlet), tap: Some(tap) })
     }
 

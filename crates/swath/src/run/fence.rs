@@ -226,6 +226,8 @@ impl Fence<'_, '_> {
     /// are noted: a worker that dies later takes its arena with it, and the values in it are still to be read.
     pub(super) fn lift(mut self) -> (Recovery, Vec<ArenaOf>) {
         self.over = true;
+        // A worker that comes late may find the ledger gone before there is another phase: it is to know why.
+        self.crew.board.stop(self.epoch);
         let mut state = self.crew.lock();
         let mut recovery = state.phase.take().expect("a phase is under way until its fence is lifted");
         recovery.name_the_unexplained();

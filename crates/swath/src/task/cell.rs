@@ -113,9 +113,14 @@ impl Cell {
         word.serial() != serial || !matches!(word.state(), Some(State::Queued | State::Running))
     }
 
-    /// Waits until the task under `serial` is over; false when `slice` has passed first.
-    pub(crate) fn wait(&self, serial: u32, slice: Option<std::time::Duration>) -> bool {
-        spin_then_park(&self.parked, &self.parked, || self.is_over(serial), slice)
+    /// Waits until the task under `serial` is over, or `given_up` says that nobody wants it; false when `slice` has passed first.
+    pub(crate) fn wait(
+        &self,
+        serial: u32,
+        given_up: impl Fn() -> bool,
+        slice: Option<std::time::Duration>,
+    ) -> bool {
+        spin_then_park(&self.parked, &self.parked, || self.is_over(serial) || given_up(), slice)
     }
 
     /// Wakes who waits. After every step that ends a task.

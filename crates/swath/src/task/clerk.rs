@@ -19,6 +19,7 @@ use crate::board::Board;
 use crate::cause::{Cause, Fault, What, shorten};
 use crate::drive::IntoFailure;
 use crate::kernel;
+use crate::log;
 use crate::panic_note;
 use crate::turn::Hand;
 
@@ -122,7 +123,11 @@ impl Clerk {
         board.cell(hand.index).claims.store(hand.claims, Ordering::SeqCst);
         let Some(taken) = take(&table, post, hand) else { return false };
         post.set_current(Some((taken.cell, taken.word.serial())));
-        let result = self.run(&taken, hand);
+        let mut result = self.run(&taken, hand);
+        if board.cell(hand.index).cancel.load(Ordering::Relaxed) == hand.claims {
+            // It may have returned early since it was asked to: that is no result.
+            result = Err(Box::new(What::Cancelled));
+        }
         self.answer(&taken, result, hand);
         hand.left -= 1;
         post.finished.fetch_add(1, Ordering::Relaxed);
@@ -166,7 +171,7 @@ impl Clerk {
         };
         if let Some(what) = fault {
             state = State::Failed;
-            let cause = Cause { worker: hand.index, pid: hand.pid, what: *what };
+            let cause = Cause::new(hand.index, hand.pid, *what);
             let record = postcard::to_stdvec(&cause).unwrap_or_default();
             // An empty response says that there was no memory left even for the reason.
             written = cell.response.write(&record, &mut self.results);
@@ -238,7 +243,9 @@ impl Current {
     /// Runs `body` as this task.
     pub(crate) fn during<T>(self, body: impl FnOnce() -> T) -> T {
         let outer = CURRENT.replace(Some(self));
+        let before = log::berth::set_task(self.task);
         let value = body();
+        log::berth::set_task(before);
         CURRENT.set(outer);
         value
     }

@@ -19,15 +19,18 @@ use swath_segment::{Segment, SegmentRef};
 
 use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
+use super::lane::Lane;
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::{Priority, Table};
 use super::ticket::{Call, Callback, Stage, Ticket, Wishes};
 use crate::board::Board;
 use crate::cause::{Cause, What};
+use crate::crew::Rung;
 use crate::error::{ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
+use crate::stats::TaskCounts;
 use swath_sync::SLICE;
 
 /// A task in a cell.
@@ -61,12 +64,17 @@ struct Books {
     top: usize,
     /// Of all tasks so far.
     shortest_timeout: Duration,
+    /// Workers that run tasks of a pool that broke.
+    condemned: Vec<Kill>,
     /// The pool is being ended: its workers do not die, they are sent away.
     ending: bool,
     /// The workers are gone.
     over: bool,
     submitted: u64,
     unresolved: usize,
+    counts: TaskCounts,
+    /// Whether there are further attempts: also after a close, which is to finish what was submitted.
+    tries_again: bool,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
 }
@@ -76,7 +84,24 @@ pub(crate) struct Kill {
     pub(crate) worker: usize,
     pub(crate) generation: u16,
     /// It looks from time to time whether it is wanted.
-    pub(crate) listens: bool,
+    listens: bool,
+}
+
+impl Kill {
+    /// Where the ladder begins.
+    pub(crate) fn rung(&self) -> Rung {
+        if self.listens { Rung::Ask } else { Rung::Terminate }
+    }
+}
+
+/// A task in a worker's hands that may not stay there for ever.
+pub(crate) struct Hold {
+    worker: usize,
+    /// The number of the claim: it is another one for the worker's next task, and for its successor's.
+    pub(crate) claim: u64,
+    cell: usize,
+    serial: u32,
+    pub(crate) limit: Duration,
 }
 
 /// The desk of one pool.
@@ -108,10 +133,13 @@ impl Desk {
             watched: 0,
             top: 0,
             shortest_timeout: Duration::MAX,
+            condemned: Vec::new(),
             ending: false,
             over: false,
             submitted: 0,
             unresolved: 0,
+            counts: TaskCounts::default(),
+            tries_again: true,
             closed: None,
         };
         Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
@@ -138,8 +166,13 @@ impl Desk {
         Ok(())
     }
 
-    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`.
-    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) {
+    /// A worker that was enrolled could not be started.
+    pub(crate) fn strike_off(&self, owner: Owner) {
+        self.lock().workers.remove(&(owner.slot, owner.generation));
+    }
+
+    /// Step 6: `owner` is dead, its exit confirmed, for the reason `cause`. Whom to kill for it.
+    pub(crate) fn take_back(&self, owner: Owner, cause: &Cause) -> Vec<Kill> {
         let mut books = self.lock();
         for (index, cell) in self.table.cells().iter().enumerate() {
             let word = cell.word();
@@ -150,10 +183,12 @@ impl Desk {
             }
         }
         books.workers.remove(&(owner.slot, owner.generation));
+        let condemned = std::mem::take(&mut books.condemned);
         drop(books);
         // It may have died between an answer and the wake.
         self.table.cells().iter().for_each(|cell| cell.wake());
         self.table.ring_completion();
+        condemned
     }
 
     /// The worker that ran the task in cell `index` is dead.
@@ -166,7 +201,7 @@ impl Desk {
             let wanted = !life.cancelled && matches!(life.stage, Stage::Seated { .. });
             let died = kind_of(&cause.what) == ErrorKind::Died;
             (
-                wanted && books.closed.is_none() && life.causes.len() <= ticket.wishes.retries as usize,
+                wanted && books.tries_again && life.causes.len() <= ticket.wishes.retries as usize,
                 wanted && died && ticket.wishes.breaks,
             )
         };
@@ -192,26 +227,31 @@ impl Desk {
         let cell = &self.table.cells()[index];
         cell.attempt.fetch_add(1, Ordering::Relaxed);
         cell.publish(word.serial());
+        books.counts.retried += 1;
         let (serial, wishes) = (seat.serial, seat.ticket.wishes.clone());
-        // A lane has room for all cells; only entries that nobody has passed yet may be in the way.
-        if !self.line_up(serial, index, &wishes) && !self.table.lane(wishes.priority).put(serial, index) {
-            cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
-            self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+        let lane = self.lane_of(&wishes);
+        if lane.put_again(serial, index) {
+            self.ring_for(&wishes);
+            return;
+        }
+        // Not with the room that lanes have; a worker that writes what it should not may have done it.
+        cell.step(Word::new(serial, State::Queued, None), Word::new(serial, State::Free, None));
+        self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
+    }
+
+    fn lane_of(&self, wishes: &Wishes) -> Lane<'_> {
+        match wishes.worker {
+            Some(worker) => self.table.post(worker).lane(),
+            None => self.table.lane(wishes.priority),
         }
     }
 
-    fn line_up(&self, serial: u32, cell: usize, wishes: &Wishes) -> bool {
-        let put = match wishes.worker {
-            Some(worker) => self.table.post(worker).lane().put(serial, cell),
-            None => self.table.lane(wishes.priority).put(serial, cell),
-        };
-        if put {
-            match wishes.worker {
-                Some(_) => self.board.ring_doorbell(),
-                None => self.board.ring_one(),
-            }
+    /// There is something in their lane.
+    fn ring_for(&self, wishes: &Wishes) {
+        match wishes.worker {
+            Some(_) => self.board.ring_doorbell(),
+            None => self.board.ring_one(),
         }
-        put
     }
 
     // ---- submitting --------------------------------------------------------------------------------------------------
@@ -281,7 +321,8 @@ impl Desk {
         books.top = books.top.max(index + 1);
         books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, serial });
         cell.publish(serial);
-        if self.line_up(serial, index, &ticket.wishes) {
+        if self.lane_of(&ticket.wishes).put(serial, index) {
+            self.ring_for(&ticket.wishes);
             ticket.enter(&mut life, Stage::Seated { cell: index, serial });
             return true;
         }
@@ -317,11 +358,16 @@ impl Desk {
             (_, Err(error)) => Err((ErrorKind::Codec, format!("has lost its result: {error}"))),
             (Some(State::Done), Ok(value)) => Ok(value),
             (_, Ok(record)) => {
-                let cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| Cause {
-                    worker: books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index),
-                    pid: 0,
-                    what: What::Setup { message: "the worker had no memory left to say why".into() },
+                let mut cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| {
+                    let worker = books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index);
+                    let message = "the worker had no memory left to say why".into();
+                    Cause::new(worker, 0, What::Setup { message })
                 });
+                if cause.what == What::Cancelled {
+                    // It listened. To what, only we know.
+                    let limit = ticket.wishes.timeout.filter(|_| !ticket.lock().cancelled);
+                    cause.what = limit.map_or(What::Cancelled, |limit| What::TimedOut { limit });
+                }
                 if self.failed(books, index, word, &ticket, &cause) {
                     return;
                 }
@@ -337,10 +383,12 @@ impl Desk {
     fn failed(&self, books: &mut Books, index: usize, word: Word, ticket: &Ticket, cause: &Cause) -> bool {
         let mut life = ticket.lock();
         life.causes.push(cause.clone());
-        let again = books.closed.is_none()
+        let again = books.tries_again
             && !life.cancelled
+            && !ticket.is_over()
             && life.causes.len() <= ticket.wishes.retries as usize
-            && ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what));
+            && (matches!(cause.what, What::TimedOut { .. })
+                || ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what)));
         drop(life);
         if again {
             self.again(books, index, word);
@@ -378,6 +426,12 @@ impl Desk {
             Ok(value) => Outcome::Value(value),
             Err((kind, why)) => failure(kind, why, life.causes.clone()),
         };
+        let count = match &outcome {
+            Outcome::Value(_) => &mut books.counts.successful,
+            Outcome::Failure(failure) if failure.kind == ErrorKind::Cancelled => &mut books.counts.cancelled,
+            Outcome::Failure(_) => &mut books.counts.failed,
+        };
+        *count += 1;
         ticket.enter(&mut life, Stage::Resolved(Arc::new(outcome)));
         books.watched -= life.callbacks.len();
         books.due.append(&mut life.callbacks);
@@ -412,6 +466,11 @@ impl Desk {
     fn break_all(&self, books: &mut Books, why: &str) {
         books.closed = Some((ErrorKind::Broken, format!("the pool is broken: {why}")));
         self.end_all(books, ErrorKind::Broken, &format!("went down with its pool: {why}"));
+        // What the others run is nobody's: they are to be free when the pool is repaired.
+        for (index, cell) in self.table.cells()[..books.top].iter().enumerate() {
+            let kill = self.halt(books, index, cell.word().serial(), None);
+            books.condemned.extend(kill);
+        }
     }
 
     /// The pool has no workers any more, for the reason `why`.
@@ -431,16 +490,26 @@ impl Desk {
             match &life.stage {
                 Stage::Resolved(_) => return true,
                 _ if left.is_some_and(|left| left.is_zero()) => return false,
-                Stage::Waiting(_) => drop(ticket.wait(life, left.unwrap_or(SLICE).min(SLICE))),
+                Stage::Waiting(_) => {
+                    drop(ticket.wait(life, left.unwrap_or(SLICE).min(SLICE)));
+                    // The steward brings it in, unless it is the steward that waits here, in a callback.
+                    self.pump();
+                }
                 Stage::Seated { cell, serial } => {
                     let (cell, serial) = (*cell, *serial);
                     drop(life);
-                    if self.table.cells()[cell].wait(serial, left) {
+                    if self.table.cells()[cell].wait(serial, || ticket.is_over(), left) {
                         self.collect_one(cell, serial);
                     }
                 }
             }
         }
+    }
+
+    fn pump(&self) {
+        let mut books = self.lock();
+        self.collect_all(&mut books);
+        self.fill(&mut books);
     }
 
     /// A look at the task: collects it if there is an answer.
@@ -556,13 +625,14 @@ impl Desk {
                     self.fill(&mut books);
                     return (true, None);
                 }
-                (true, self.halt(&books, cell, serial))
+                (true, self.halt(&books, cell, serial, None))
             }
         }
     }
 
-    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more.
-    fn halt(&self, books: &Books, cell: usize, serial: u32) -> Option<Kill> {
+    /// Step 7: the worker that runs the task in `cell` takes nothing more. `None` when nobody runs it any more, or not in the
+    /// claim `only` of that worker.
+    fn halt(&self, books: &Books, cell: usize, serial: u32, only: Option<(usize, u64)>) -> Option<Kill> {
         let cell = &self.table.cells()[cell];
         let word = cell.word();
         if word.serial() != serial || word.state() != Some(State::Running) {
@@ -571,18 +641,27 @@ impl Desk {
         let owner = word.owner();
         let worker = books.workers.get(&(owner.slot, owner.generation))?.index;
         let claim = self.board.cell(worker).claims.load(Ordering::SeqCst);
+        if only.is_some_and(|only| only != (worker, claim)) {
+            return None;
+        }
         let post = self.table.post(worker);
-        post.halt.store(claim, Ordering::SeqCst);
-        // Still the same: it sees the halt before it takes another one.
-        (cell.word() == word).then(|| Kill {
-            worker,
-            generation: owner.generation,
-            listens: post.listens.load(Ordering::Relaxed) == claim,
-        })
+        let before = post.halt.swap(claim, Ordering::SeqCst);
+        if cell.word() == word {
+            // Still the same: it sees the halt before it takes another one.
+            let listens = post.listens.load(Ordering::Relaxed) == claim;
+            return Some(Kill { worker, generation: owner.generation, listens });
+        }
+        // It has ended the task by itself, so nobody is killed; and the number may be that of its next claim, after which it is to go on.
+        if before != claim {
+            post.halt.store(before, Ordering::SeqCst);
+            self.board.ring_doorbell();
+        }
+        None
     }
 
     /// A worker that was halted has ended its task by itself: it may go on.
     pub(crate) fn resume(&self, worker: usize) -> bool {
+        let _nobody_halts_it_meanwhile = self.lock();
         let post = self.table.post(worker);
         let idle = post.current().is_none_or(|(cell, serial)| self.table.cells()[cell].is_over(serial));
         if idle && post.halt.load(Ordering::SeqCst) != 0 {
@@ -593,18 +672,23 @@ impl Desk {
         false
     }
 
-    /// The task that worker `index` has in hand and how long it may take, for the watch.
-    pub(crate) fn in_hand(&self, index: usize) -> Option<(u32, Duration)> {
+    /// The task that worker `index` has in hand, if there is a limit to its time, for the watch.
+    pub(crate) fn in_hand(&self, index: usize) -> Option<Hold> {
+        let claims = &self.board.cell(index).claims;
+        let claim = claims.load(Ordering::SeqCst);
         let (cell, serial) = self.table.post(index).current()?;
+        // What was read in between belongs to this claim, or the worker has just gone on.
+        if claims.load(Ordering::SeqCst) != claim {
+            return None;
+        }
         let books = self.lock();
         let seat = books.seats[cell].as_ref().filter(|seat| seat.serial == serial)?;
-        Some((serial, seat.ticket.wishes.timeout?))
+        Some(Hold { worker: index, claim, cell, serial, limit: seat.ticket.wishes.timeout? })
     }
 
-    /// Step 7 for a task that has had its time.
-    pub(crate) fn overdue(&self, index: usize) -> Option<Kill> {
-        let (cell, serial) = self.table.post(index).current()?;
-        self.halt(&self.lock(), cell, serial)
+    /// Step 7 for a task that has had its time; not for the one after it.
+    pub(crate) fn overdue(&self, hold: &Hold) -> Option<Kill> {
+        self.halt(&self.lock(), hold.cell, hold.serial, Some((hold.worker, hold.claim)))
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------------
@@ -616,6 +700,7 @@ impl Desk {
         if !cancel_pending {
             return;
         }
+        books.tries_again = false;
         for (_, ticket) in std::mem::take(&mut books.waiting) {
             self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, "was cancelled".into())));
         }
@@ -635,9 +720,47 @@ impl Desk {
         self.close(true);
     }
 
+    /// Workers from `first` on are let go: what was for one of them alone is cancelled.
+    pub(crate) fn let_go(&self, first: usize) {
+        let mut books = self.lock();
+        let lost = |ticket: &Ticket| ticket.wishes.worker.is_some_and(|worker| worker >= first);
+        let why = "was cancelled: the worker that it was for has been let go";
+        let waiting: Vec<_> =
+            books.waiting.iter().filter(|(_, ticket)| lost(ticket)).map(|(place, _)| *place).collect();
+        for place in waiting {
+            if let Some(ticket) = books.waiting.remove(&place) {
+                self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, why.into())));
+            }
+        }
+        for (index, cell) in self.table.cells().iter().enumerate() {
+            let word = cell.word();
+            let free = Word::new(word.serial(), State::Free, None);
+            let its = books.seats[index].as_ref().is_some_and(|seat| lost(&seat.ticket));
+            if its && word.state() == Some(State::Queued) && cell.step(word, free) {
+                self.give_up(&mut books, index, ErrorKind::Cancelled, why.into());
+            }
+        }
+    }
+
+    /// Counts of tasks so far, by how they ended.
+    pub(crate) fn counts(&self) -> TaskCounts {
+        let books = self.lock();
+        let running = self.table.cells()[..books.top].iter();
+        let running = running.filter(|cell| cell.word().state() == Some(State::Running)).count() as u64;
+        TaskCounts {
+            submitted: books.submitted,
+            unresolved: books.unresolved as u64,
+            running,
+            ..books.counts
+        }
+    }
+
     /// Takes tasks again, if there is somebody to run them.
     pub(crate) fn reopen(&self) {
-        self.lock().closed.take_if(|(kind, _)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed));
+        let mut books = self.lock();
+        let opened =
+            |(kind, _): &mut (ErrorKind, String)| matches!(kind, ErrorKind::Broken | ErrorKind::Closed);
+        books.tries_again |= books.closed.take_if(opened).is_some();
     }
 
     /// The workers are gone, or going: whatever is not over is over now.

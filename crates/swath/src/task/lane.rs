@@ -17,10 +17,16 @@ pub(crate) struct Ends {
 }
 
 /// A lane in the table.
+///
+/// Another attempt always finds room: new tasks leave some free. Every attempt that ends has taken an entry before, so of new tasks and
+/// attempts together there are never more than new tasks may be, and one for each worker, and one that was taken by a worker
+/// that died before it moved the head.
 #[derive(Clone, Copy)]
 pub(crate) struct Lane<'t> {
     ends: &'t Ends,
     entries: &'t [AtomicU64],
+    /// Room for new tasks.
+    room: usize,
 }
 
 /// A task that this worker has taken.
@@ -33,14 +39,23 @@ pub(crate) struct Taken {
 }
 
 impl<'t> Lane<'t> {
-    pub(crate) fn new(ends: &'t Ends, entries: &'t [AtomicU64]) -> Lane<'t> {
-        Lane { ends, entries }
+    pub(crate) fn new(ends: &'t Ends, entries: &'t [AtomicU64], room: usize) -> Lane<'t> {
+        Lane { ends, entries, room }
     }
 
     /// Step 1: puts a cell at the end; false when there is no room. The one writer.
     pub(crate) fn put(&self, serial: u32, cell: usize) -> bool {
+        self.put_within(self.room, serial, cell)
+    }
+
+    /// As [`Lane::put`], for another attempt (steps 5 and 6).
+    pub(crate) fn put_again(&self, serial: u32, cell: usize) -> bool {
+        self.put_within(self.entries.len(), serial, cell)
+    }
+
+    fn put_within(&self, room: usize, serial: u32, cell: usize) -> bool {
         let (head, tail) = (self.ends.head.load(Ordering::SeqCst), self.ends.tail.load(Ordering::Relaxed));
-        if tail.wrapping_sub(head) >= self.entries.len() as u64 {
+        if tail.wrapping_sub(head) >= room as u64 {
             return false;
         }
         self.entry(tail).store(u64::from(serial) << 32 | cell as u64, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use super::desk::{Desk, Kill};
 use super::ticket::{Callback, Stage, Ticket};
 use super::{steward, watch};
 use crate::cause::What;
-use crate::crew::{Crew, Rung};
+use crate::crew::Crew;
 
 /// A pool's tasks.
 pub(crate) struct Office {
@@ -47,8 +47,7 @@ impl Office {
 
     fn kill(&self, kill: &Kill, why: What) {
         if let Some(crew) = self.crew.upgrade() {
-            let rung = if kill.listens { Rung::Ask } else { Rung::Terminate };
-            crew.kill(&[(kill.worker, kill.generation)], rung, &why);
+            crew.kill(&[(kill.worker, kill.generation)], kill.rung(), &why);
         }
     }
 

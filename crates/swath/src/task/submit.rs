@@ -181,6 +181,9 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
             let ticket = here(pool.next_task(), wishes, &call);
             return Ok(Task::new(office.clone(), ticket));
         };
+        if let Some(crew) = pool.crew() {
+            crew.journals.follow_level();
+        }
         let timed = wishes.timeout.is_some();
         let ticket = desk.submit(wishes, call)?;
         office.rouse();
@@ -218,7 +221,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
             Ok(()) => break Outcome::Value(Bytes::Heap(out)),
             Err(what) => {
                 let again = wishes.retry_if.is_some_and(|wanted| wanted(&what));
-                causes.push(Cause { worker: 0, pid: swath_platform::process::getpid(), what: *what });
+                causes.push(Cause::new(0, swath_platform::process::getpid(), *what));
                 if again && causes.len() <= wishes.retries as usize {
                     continue;
                 }

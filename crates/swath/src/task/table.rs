@@ -9,10 +9,10 @@ use swath_sync::{spin_then_park, wake_parked};
 
 use super::cell::Cell;
 use super::lane::{Ends, Lane};
-use crate::limits::{POST_LANE, TASKS_IN_TABLE};
+use crate::limits::{POST_LANE, TASKS_IN_TABLE, WORKERS_MAX};
 
 /// Tells a table from other segments; the last byte is the layout's version.
-const MAGIC: u64 = u64::from_be_bytes(*b"swtasks\x01");
+const MAGIC: u64 = u64::from_be_bytes(*b"swtasks\x02");
 
 /// Which tasks are taken first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,11 @@ pub enum Priority {
 
 /// Lanes of all workers: one per priority.
 pub(crate) const LANES: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
+
+/// Entries of a lane for all workers: tasks, and an attempt for each worker (see [`Lane`]).
+const LANE_ENTRIES: usize = TASKS_IN_TABLE + (WORKERS_MAX + 1).next_multiple_of(8);
+/// Entries of one worker's lane, with room for its attempts.
+const POST_ENTRIES: usize = POST_LANE + 8;
 
 #[repr(C, align(64))]
 struct Head {
@@ -56,7 +61,7 @@ pub(crate) struct Post {
     /// Its file of long results, written by the coordinator before the worker is started or told of the table.
     file: UnsafeCell<SegmentRef>,
     lane: Ends,
-    entries: [AtomicU64; POST_LANE],
+    entries: [AtomicU64; POST_ENTRIES],
 }
 
 impl Post {
@@ -74,7 +79,7 @@ impl Post {
 
     /// Tasks for this worker alone.
     pub(crate) fn lane(&self) -> Lane<'_> {
-        Lane::new(&self.lane, &self.entries)
+        Lane::new(&self.lane, &self.entries, POST_LANE)
     }
 
     /// The file of long results.
@@ -103,7 +108,7 @@ unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
 
-const LANE_BYTES: usize = size_of::<Ends>() + TASKS_IN_TABLE * size_of::<AtomicU64>();
+const LANE_BYTES: usize = size_of::<Ends>() + LANE_ENTRIES * size_of::<AtomicU64>();
 
 impl Table {
     /// Bytes of a table for `workers` workers.
@@ -162,9 +167,9 @@ impl Table {
         let (ends, entries) = unsafe {
             let ends = &*self.base.add(at).cast::<Ends>();
             let first = self.base.add(at + size_of::<Ends>()).cast::<AtomicU64>();
-            (ends, std::slice::from_raw_parts(first, TASKS_IN_TABLE))
+            (ends, std::slice::from_raw_parts(first, LANE_ENTRIES))
         };
-        Lane::new(ends, entries)
+        Lane::new(ends, entries, TASKS_IN_TABLE)
     }
 
     /// The post of worker `index`.

@@ -1,5 +1,6 @@
 //! A ticket: what the coordinator knows of one task, shared by its handle and the desk.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub(crate) struct Ticket {
     pub(crate) id: u64,
     pub(crate) wishes: Wishes,
     life: Mutex<Life>,
+    /// Its stage is the last one: for those who wait at its cell.
+    over: AtomicBool,
     changed: Condvar,
 }
 
@@ -62,7 +65,7 @@ impl Ticket {
     pub(crate) fn new(id: u64, wishes: Wishes, call: Call) -> Ticket {
         let stage = Stage::Waiting(call);
         let life = Life { stage, causes: Vec::new(), cancelled: false, callbacks: Vec::new() };
-        Ticket { id, wishes, life: Mutex::new(life), changed: Condvar::new() }
+        Ticket { id, wishes, life: Mutex::new(life), over: AtomicBool::new(false), changed: Condvar::new() }
     }
 
     /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
@@ -72,8 +75,14 @@ impl Ticket {
 
     /// Moves on; who waits looks again.
     pub(crate) fn enter(&self, life: &mut Life, stage: Stage) {
+        self.over.store(matches!(stage, Stage::Resolved(_)), Ordering::SeqCst);
         life.stage = stage;
         self.changed.notify_all();
+    }
+
+    /// Whether it is over, without the lock.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 
     /// Waits for the next move, at most about `patience`.

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use swath_segment::{Reactor, Service};
 
-use super::desk::Desk;
+use super::desk::{Desk, Hold};
 use crate::cause::What;
-use crate::crew::{Crew, Rung};
+use crate::crew::Crew;
 use crate::limits::{SAMPLE_MAX, SAMPLE_MIN};
 
 /// What was seen of one worker.
 #[derive(Clone, Copy, Default)]
 struct Sample {
-    serial: u32,
+    /// The number of its claim: no two tasks, and no two attempts at one, have the same.
+    claim: u64,
     held_for: Duration,
     told: bool,
 }
@@ -68,20 +69,20 @@ impl Watch {
         passed: Duration,
     ) -> Option<Duration> {
         let sample = &mut self.samples[index];
-        let Some((serial, limit)) = desk.in_hand(index) else {
+        let Some(hold) = desk.in_hand(index) else {
             *sample = Sample::default();
             return None;
         };
-        if sample.serial != serial {
-            *sample = Sample { serial, ..Sample::default() };
+        let Hold { claim, limit, .. } = hold;
+        if sample.claim != claim {
+            *sample = Sample { claim, ..Sample::default() };
             return Some(limit);
         }
         sample.held_for += passed;
         if sample.held_for >= limit && !sample.told {
             sample.told = true;
-            if let Some(kill) = desk.overdue(index) {
-                let rung = if kill.listens { Rung::Ask } else { Rung::Terminate };
-                crew.escalate(reactor, kill.worker, kill.generation, rung, What::TimedOut { limit });
+            if let Some(kill) = desk.overdue(&hold) {
+                crew.escalate(reactor, kill.worker, kill.generation, kill.rung(), What::TimedOut { limit });
             }
         }
         Some(limit)

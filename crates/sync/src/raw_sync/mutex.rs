@@ -4,10 +4,14 @@ use std::cell::UnsafeCell;
 use std::ffi::c_void;
 
 use ::raw_sync::Timeout;
-use ::raw_sync::locks::{LockGuard, LockImpl, LockInit};
+#[cfg(not(loom))]
+use ::raw_sync::locks::LockInit;
+use ::raw_sync::locks::{LockGuard, LockImpl};
 
+#[cfg(not(loom))]
+use super::place;
 use super::word::Words;
-use super::{Result, deadline, guard, place};
+use super::{Result, deadline, guard};
 use crate::deadline::Deadline;
 
 /// 16 bytes of shared memory, all zero when free.
@@ -16,6 +20,14 @@ pub struct Mutex {
     data: UnsafeCell<*mut u8>,
 }
 
+#[cfg(loom)]
+impl Mutex {
+    pub(super) fn of_model(words: &'static Words) -> Mutex {
+        Mutex { words, data: UnsafeCell::new(std::ptr::null_mut()) }
+    }
+}
+
+#[cfg(not(loom))]
 impl Mutex {
     /// # Safety
     /// As [`LockInit::new`].
@@ -33,6 +45,7 @@ impl Mutex {
     }
 }
 
+#[cfg(not(loom))]
 impl LockInit for Mutex {
     fn size_of(addr: Option<*mut u8>) -> usize {
         addr.map_or(0, |memory| place::<Words>(memory).0) + size_of::<Words>()
@@ -65,7 +78,7 @@ impl LockImpl for Mutex {
     }
 
     fn release(&self) -> Result<()> {
-        if self.words.release() { Ok(()) } else { Err("the calling thread does not hold the lock".into()) }
+        if self.words.release(1) { Ok(()) } else { Err("the calling thread does not hold the lock".into()) }
     }
 
     unsafe fn get_inner(&self) -> &mut *mut u8 {

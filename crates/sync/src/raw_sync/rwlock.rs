@@ -2,27 +2,39 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use ::raw_sync::Timeout;
-use ::raw_sync::locks::{LockGuard, LockImpl, LockInit, ReadLockGuard};
+#[cfg(not(loom))]
+use ::raw_sync::locks::LockInit;
+use ::raw_sync::locks::{LockGuard, LockImpl, ReadLockGuard};
 
 use super::holder::Holder;
-use super::word::{Waited, Words, give_up, wait_for};
-use super::{Result, deadline, guard, place, read_guard};
+#[cfg(not(loom))]
+use super::place;
+use super::word::{ALL, Waited, Words, give_up, wait_for};
+use super::{Result, deadline, guard, read_guard};
+use crate::atomics::{AtomicU64, Ordering, fence};
 use crate::deadline::Deadline;
 
 /// How many read at the same time; the next one waits. With the padding all of it fits into the 64 bytes that programs
 /// written for pthread locks tend to set aside.
-const READERS: usize = 5;
+const READERS: usize = if cfg!(loom) { 2 } else { 5 };
 
 #[repr(C)]
-struct Cells {
-    writer: Words,
+pub(super) struct Cells {
+    pub(super) writer: Words,
     readers: [AtomicU64; READERS],
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Cells>() + align_of::<Cells>() <= 64);
+
+#[cfg(loom)]
+impl Cells {
+    pub(super) fn new() -> Self {
+        Self { writer: Words::new(), readers: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
 
 /// 56 bytes of shared memory, all zero when free.
 pub struct RwLock {
@@ -31,8 +43,14 @@ pub struct RwLock {
 }
 
 impl RwLock {
+    #[cfg(loom)]
+    pub(super) fn of_model(cells: &'static Cells) -> RwLock {
+        RwLock { cells, data: UnsafeCell::new(std::ptr::null_mut()) }
+    }
+
     /// # Safety
     /// As [`LockInit::new`].
+    #[cfg(not(loom))]
     unsafe fn at(memory: *mut u8, data: *mut u8, fresh: bool) -> (Box<dyn LockImpl>, usize) {
         let (padding, cells) = place::<Cells>(memory);
         // SAFETY: by the caller the memory has the size asked for and outlives the lock; while it is fresh nobody else
@@ -65,7 +83,7 @@ impl RwLock {
                     }
                     Waited::TimedOut => format!("thread {} reads it", holder.tid()),
                 };
-                self.cells.writer.release();
+                self.cells.writer.release(ALL);
                 return Err(format!("the lock was not to be had in time: {why}").into());
             }
         }
@@ -87,7 +105,7 @@ impl RwLock {
                 if Holder::of_word(self.cells.writer.word.load(Ordering::Acquire)).is_none() {
                     return Ok(());
                 }
-                give_up(cell);
+                give_up(cell, ALL);
                 continue;
             }
             let (awaited, word) = match Holder::of_word(word) {
@@ -117,6 +135,7 @@ impl RwLock {
     }
 }
 
+#[cfg(not(loom))]
 impl LockInit for RwLock {
     fn size_of(addr: Option<*mut u8>) -> usize {
         addr.map_or(0, |memory| place::<Cells>(memory).0) + size_of::<Cells>()
@@ -159,14 +178,14 @@ impl LockImpl for RwLock {
     }
 
     fn release(&self) -> Result<()> {
-        if self.cells.writer.release() {
+        if self.cells.writer.release(ALL) {
             return Ok(());
         }
         let me = Holder::current()?;
         let held = |cell: &&AtomicU64| Holder::of_word(cell.load(Ordering::Relaxed)) == Some(me);
         match self.cells.readers.iter().find(held) {
             Some(cell) => {
-                give_up(cell);
+                give_up(cell, ALL);
                 Ok(())
             }
             None => Err("the calling thread does not hold the lock".into()),

@@ -1,18 +1,19 @@
 //! A word that one thread holds, and what follows it in memory. Steps A1–A4.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use swath_platform::clock::now_ns;
-use swath_platform::futex::{self, Wait};
 
 use super::Result;
 use super::holder::{Holder, WAITERS};
+use crate::atomics::{
+    AtomicU32, AtomicU64, Ordering, Wait, now_ns, spin_loop, wait_lower_half_until, wake_lower_half,
+};
 use crate::deadline::Deadline;
 use crate::park;
 
 const FREE: u64 = 0;
-const SPINS: u32 = 100;
+/// Sleepers to wake where the next holder does not know of the others: a reader takes no word over from the writer.
+pub(super) const ALL: u32 = u32::MAX;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 
 /// The first bytes of every lock of this module; all zero is free.
 #[repr(C)]
@@ -25,6 +26,7 @@ pub(super) struct Words {
     dead: AtomicU32,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Words>() == 16);
 
 /// How often a lock of this module was taken over from a dead holder: what it guards may have been half changed then.
@@ -33,10 +35,19 @@ const _: () = assert!(size_of::<Words>() == 16);
 /// `lock` is what `as_raw` of a lock of this module returned, and its memory is still mapped.
 pub unsafe fn recoveries(lock: *const c_void) -> u32 {
     // SAFETY: every lock of this module begins with `Words`, which is atomics.
-    unsafe { &*lock.cast::<Words>() }.recoveries.load(Ordering::Acquire)
+    unsafe { &*lock.cast::<Words>() }.recoveries()
 }
 
 impl Words {
+    #[cfg(loom)]
+    pub(super) fn new() -> Self {
+        Self { word: AtomicU64::new(FREE), recoveries: AtomicU32::new(0), dead: AtomicU32::new(0) }
+    }
+
+    pub(super) fn recoveries(&self) -> u32 {
+        self.recoveries.load(Ordering::Acquire)
+    }
+
     /// A1–A3: until `word` names the caller.
     pub(super) fn acquire(&self, deadline: Deadline) -> Result<()> {
         let me = Holder::current()?;
@@ -63,7 +74,7 @@ impl Words {
             }
             if left > 0 && word & WAITERS == 0 {
                 left -= 1;
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
             match wait_for(&self.word, word, deadline_ns) {
@@ -82,13 +93,13 @@ impl Words {
         }
     }
 
-    /// A4. False: it was not the caller's.
-    pub(super) fn release(&self) -> bool {
+    /// A4, waking so many. False: it was not the caller's.
+    pub(super) fn release(&self, sleepers: u32) -> bool {
         let Ok(me) = Holder::current() else { return false };
         if Holder::of_word(self.word.load(Ordering::Relaxed)) != Some(me) {
             return false;
         }
-        give_up(&self.word);
+        give_up(&self.word, sleepers);
         true
     }
 
@@ -100,7 +111,7 @@ impl Words {
                 self.count(holder);
             }
             self.word.store(FREE, Ordering::Release);
-            futex::wake_all(low_half(&self.word));
+            wake_lower_half(&self.word, ALL);
         }
     }
 
@@ -138,22 +149,14 @@ pub(super) fn wait_for(cell: &AtomicU64, word: u64, deadline_ns: u64) -> Waited 
     if late {
         return Waited::Dead(marked);
     }
-    let ended = futex::wait_until(low_half(cell), marked as u32, park::slice_end(deadline_ns));
+    let ended = wait_lower_half_until(cell, marked, park::slice_end(deadline_ns));
     let same = cell.load(Ordering::Relaxed) == marked;
     if ended == Wait::TimedOut && same && holder.is_dead() { Waited::Dead(marked) } else { Waited::Look }
 }
 
-/// Frees a word and wakes one who waits for it. Killed between the two: a sleeper's slice ends.
-pub(super) fn give_up(cell: &AtomicU64) {
+/// Frees a word and wakes so many of those who wait for it. Killed between the two: a sleeper's slice ends.
+pub(super) fn give_up(cell: &AtomicU64, sleepers: u32) {
     if cell.swap(FREE, Ordering::Release) & WAITERS != 0 {
-        futex::wake(low_half(cell), 1);
+        wake_lower_half(cell, sleepers);
     }
-}
-
-/// What the kernel compares. Never read or written as such by us.
-fn low_half(cell: &AtomicU64) -> &AtomicU32 {
-    let low = cell.as_ptr().cast::<AtomicU32>();
-    let low = if cfg!(target_endian = "little") { low } else { low.wrapping_add(1) };
-    // SAFETY: inside the cell, aligned, as long-lived as it; an atomic.
-    unsafe { &*low }
 }

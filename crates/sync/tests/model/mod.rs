@@ -73,10 +73,15 @@ pub struct Mortal {
 impl Mortal {
     /// Runs `body` until its step; then the service thread confirms the death. Says whether it lived.
     pub fn live(&self, world: World, index: u16, body: impl FnOnce()) -> bool {
+        self.live_as(|| _ = world.table.mark_dead(world.id(index), DeathCause::killed_by(9)), body)
+    }
+
+    /// The same where `confirm` makes the death known.
+    pub fn live_as(&self, confirm: impl FnOnce(), body: impl FnOnce()) -> bool {
         let lived = killed_at_step(Some(self.step), body);
         if !lived {
             self.died.store(true, Ordering::Relaxed);
-            world.table.mark_dead(world.id(index), DeathCause::killed_by(9));
+            confirm();
         }
         lived
     }

@@ -22,6 +22,7 @@ mod semaphore;
 mod slot;
 mod succession;
 mod value;
+mod wait_any;
 
 use crate::scenario::Case;
 
@@ -42,6 +43,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(messages::cases());
     cases.extend(pipe::cases());
     cases.extend(post::cases());
+    cases.extend(wait_any::cases());
     cases.extend(list::cases());
     cases.extend(succession::cases());
     cases.extend(slot::cases());

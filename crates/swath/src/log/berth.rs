@@ -1,0 +1,125 @@
+//! A worker's place at its ring: the level, what it has in hand, the one pen of all its threads.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use swath_platform::{file, fork, process};
+use tracing_core::{Dispatch, LevelFilter, callsite, dispatcher};
+
+use super::file::LogFile;
+use super::record::{Record, filter_of, seal};
+use super::ring::{Ring, Writer};
+use super::scribe::Scribe;
+use crate::board::Board;
+
+/// The descriptor under which workers inherit the reader's bell.
+pub(crate) const BELL_FD: i32 = 4;
+
+static BERTH: OnceLock<Berth> = OnceLock::new();
+/// The number of the task in hand; 0: none. Of the process, not of a thread: a task's threads work for it too.
+static TASK: AtomicU64 = AtomicU64::new(0);
+
+/// What the worker's subscriber needs.
+pub(super) struct Berth {
+    ring: Ring<'static>,
+    bell: OwnedFd,
+    board: Board,
+    index: usize,
+    pid: u32,
+    level: AtomicU64,
+    offered: AtomicBool,
+    pen: Mutex<Pen>,
+}
+
+struct Pen {
+    writer: Writer<'static>,
+    sequence: u64,
+    file: Option<LogFile>,
+}
+
+/// Takes the place, before any of the user's code runs.
+pub(crate) fn begin(ring: Ring<'static>, bell: OwnedFd, board: Board, index: usize) {
+    // Programs that kernels start have no use for it.
+    let _ = file::set_close_on_exec(&bell);
+    let pid = process::getpid();
+    fork::mark_own();
+    let directory = ring.directory();
+    let file = (!directory.is_empty()).then(|| LogFile::open(directory.as_ref(), pid)).flatten();
+    let pen = Mutex::new(Pen { writer: Writer::new(ring), sequence: 0, file });
+    let (level, offered) = (AtomicU64::new(0), AtomicBool::new(false));
+    let _ = BERTH.set(Berth { ring, bell, board, index, pid, level, offered, pen });
+    follow();
+}
+
+/// Between turns: the level that the coordinator wants now.
+#[inline]
+pub(crate) fn follow() {
+    if let Some(berth) = BERTH.get()
+        && berth.ring.level() != berth.level.load(Ordering::Relaxed)
+    {
+        berth.change();
+    }
+}
+
+/// The task that this process has in hand; returns the one before.
+#[inline]
+pub(crate) fn set_task(id: u64) -> u64 {
+    let before = TASK.load(Ordering::Relaxed);
+    TASK.store(id, Ordering::Relaxed);
+    before
+}
+
+impl Berth {
+    #[cold]
+    fn change(&'static self) {
+        self.level.store(self.ring.level(), Ordering::Relaxed);
+        // Not before somebody listens: a kernel that has a subscriber of its own may need the place.
+        let first = !self.offered.swap(true, Ordering::Relaxed);
+        // The program's own subscriber, if it has one already, is not ours to replace.
+        let installed = first && dispatcher::set_global_default(Dispatch::new(Scribe::new(self))).is_ok();
+        if !installed {
+            // Callsites, and the process's level, are asked about anew.
+            callsite::rebuild_interest_cache();
+        }
+    }
+
+    #[inline]
+    pub(super) fn level(&self) -> LevelFilter {
+        filter_of(self.level.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Not a forked copy.
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        fork::is_own(self.pid)
+    }
+
+    pub(super) fn task(&self) -> Option<u64> {
+        Some(TASK.load(Ordering::Relaxed)).filter(|task| *task != 0)
+    }
+
+    pub(super) fn chunk(&self) -> Option<u64> {
+        self.board.cell(self.index).in_hand().map(|chunk| chunk as u64)
+    }
+
+    /// Steps 1 to 4, with the record's words.
+    pub(super) fn put(&self, words: &mut [u64], record: &Record<'_>) {
+        let mut pen = self.pen.lock().unwrap_or_else(PoisonError::into_inner);
+        seal(words, pen.sequence);
+        pen.sequence += 1;
+        pen.writer.append(words);
+        let rings = pen.writer.wants_bell();
+        if let Some(file) = &pen.file {
+            file.append(record);
+        }
+        drop(pen);
+        if rings {
+            file::ring(&self.bell);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The subscriber of a worker: what is said there becomes a record.
+
+use std::cell::RefCell;
+use std::time::SystemTime;
+
+use tracing_core::span::{Attributes, Current, Id, Record as Values};
+use tracing_core::{Event, Interest, LevelFilter, Metadata, Subscriber};
+
+use super::berth::Berth;
+use super::record::Record;
+use super::spans::Spans;
+use super::text::Said;
+
+/// Writes a worker's events to its ring, and to its file if it has one.
+pub(super) struct Scribe {
+    berth: &'static Berth,
+    spans: Spans,
+}
+
+/// What an event is put together in, kept from one to the next.
+#[derive(Default)]
+struct Desk {
+    said: Said,
+    spans: String,
+    words: Vec<u64>,
+}
+
+thread_local! {
+    static DESK: RefCell<Desk> = RefCell::default();
+}
+
+impl Scribe {
+    pub(super) fn new(berth: &'static Berth) -> Scribe {
+        Scribe { berth, spans: Spans::default() }
+    }
+
+    fn write(&self, event: &Event<'_>, desk: &mut Desk) {
+        desk.said.clear();
+        desk.spans.clear();
+        event.record(&mut desk.said);
+        self.spans.around(event, &mut desk.spans);
+        let metadata = event.metadata();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            level: *metadata.level(),
+            pid: self.berth.pid(),
+            sequence: 0,
+            time_ns: now.as_nanos() as u64,
+            task: self.berth.task(),
+            chunk: self.berth.chunk(),
+            target: metadata.target(),
+            file: metadata.file().unwrap_or_default(),
+            line: metadata.line().unwrap_or_default(),
+            message: &desk.said.message.0,
+            spans: &desk.spans,
+            fields: &desk.said.fields.0,
+        };
+        record.encode(&mut desk.words);
+        self.berth.put(&mut desk.words, &record);
+    }
+}
+
+impl Subscriber for Scribe {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked again when the level changes.
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.berth.level()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.berth.level())
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        // A process that a kernel forked has the ring too, and it has one writer.
+        if !self.berth.is_ours() {
+            return;
+        }
+        let written = DESK.try_with(|desk| match desk.try_borrow_mut() {
+            Ok(mut desk) => self.write(event, &mut desk),
+            // A field's `Debug` logs.
+            Err(_) => self.write(event, &mut Desk::default()),
+        });
+        if written.is_err() {
+            // The thread ends.
+            self.write(event, &mut Desk::default());
+        }
+    }
+
+    fn new_span(&self, attributes: &Attributes<'_>) -> Id {
+        self.spans.open(attributes)
+    }
+
+    fn record(&self, span: &Id, values: &Values<'_>) {
+        self.spans.record(span, values);
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, span: &Id) {
+        self.spans.enter(span);
+    }
+
+    fn exit(&self, span: &Id) {
+        self.spans.exit(span);
+    }
+
+    fn clone_span(&self, span: &Id) -> Id {
+        self.spans.one_more(span);
+        span.clone()
+    }
+
+    fn try_close(&self, span: Id) -> bool {
+        self.spans.one_less(&span)
+    }
+
+    fn current_span(&self) -> Current {
+        self.spans.current()
+    }
+}
