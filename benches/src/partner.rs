@@ -120,8 +120,9 @@ impl Table {
         // SAFETY: zeroed, page-aligned, large enough, never unmapped.
         let table = unsafe { SlotTable::from_ptr(shared_memory(size_of::<SlotTable>())) };
         let me = table.reserve().expect("a free slot");
-        assert!(table.enter(me, false));
-        Party::install(table, me);
+        assert!(table.enter(me));
+        // SAFETY: 1. reserved above; 2. and 3. there is no other table.
+        unsafe { Party::install(table, me) };
         let partner = table.reserve().expect("a free slot");
         Table { table, me, partner }
     }
@@ -153,8 +154,11 @@ impl Table {
         let child = unsafe { libc::fork() };
         if child == 0 {
             pin(0, &before, placement.cpu(true));
-            Party::install(self.table, self.partner);
-            assert!(self.table.enter(self.partner, true));
+            // SAFETY: reserved for it, no other table; this process has one thread, and what it was before it uses no more.
+            unsafe {
+                Party::install(self.table, self.partner);
+                assert!(self.table.enter_watched(self.partner));
+            }
             let party = Party::current().expect("entered");
             both(ready);
             there(&party);
@@ -169,7 +173,8 @@ impl Table {
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0, "the partner failed");
         pin(0, &before, None);
-        self.table.mark_dead(self.partner, DeathCause::exit(0));
+        // SAFETY: it was reaped.
+        unsafe { self.table.mark_dead(self.partner, DeathCause::exit(0)) };
         self.table.release(self.partner);
         self.partner = self.table.reserve().expect("its slot");
         result

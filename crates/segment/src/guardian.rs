@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use swath_platform::life::{OWNER_DIED, TID_MASK};
-use swath_platform::{file, futex, process};
+use swath_platform::{file, process};
 use swath_sync::slots::{SLOTS_MAX, SlotState, Witness};
 
 use crate::control::{self, Control};
@@ -110,9 +109,9 @@ fn prepare() {
 fn await_death(control: &Control, header: &HeaderImage) {
     let slice = Duration::from_millis(GUARDIAN_SLICE_MS);
     let Some(pidfd) = coordinator(header) else { return };
-    let word = control.slots().life_word(0);
+    let slots = control.slots();
     while !process::exited(&pidfd) {
-        let value = word.load(Ordering::Acquire);
+        let value = slots.life(0);
         if value & OWNER_DIED != 0 {
             return;
         }
@@ -120,7 +119,7 @@ fn await_death(control: &Control, header: &HeaderImage) {
             // Not armed: this kernel does not mark life words, or the session has just begun.
             process::wait_exit(&pidfd, slice);
         } else {
-            let _ = futex::wait(word, value, Some(slice));
+            slots.await_mark(0, value, slice);
         }
     }
 }

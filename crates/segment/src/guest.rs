@@ -83,8 +83,13 @@ impl Guest {
     }
 
     /// The calling thread as a party of that session.
-    pub(crate) fn party(&self) -> std::result::Result<Party, NoParty> {
-        Party::of(self.control.slots(), self.slot, self.pid)
+    ///
+    /// # Safety
+    ///
+    /// 1. What is used with this party is used with parties of that session only, and while this value lives.
+    pub(crate) unsafe fn party(&self) -> std::result::Result<Party, NoParty> {
+        // SAFETY: 1. `join` reserved it for this process; 2. the caller's 1.
+        unsafe { Party::of(self.control.slots(), self.slot, self.pid) }
     }
 }
 
@@ -94,7 +99,8 @@ impl Drop for Guest {
         if self.pid == process::getpid() {
             // The lock first: who gets the slot next must find it free.
             let _ = file::ofd_unlock_byte(&*self.lock, u32::from(self.slot.index));
-            self.control.slots().leave(self.slot);
+            // SAFETY: 1. it is ours (the pid is); 2. by the contract of `party`, as this value ends here.
+            unsafe { self.control.slots().leave(self.slot) };
             Peers::forget(self.control.slots());
             control::unmap_elsewhere(self.control);
         }
@@ -113,12 +119,13 @@ fn take_slot(control: &'static Control, header: &HeaderImage, lock: &OwnedFd, na
     let mut taken = None;
     let mut failed = None;
     while taken.is_none() && failed.is_none() && refused.len() < ATTEMPTS {
-        let Some(slot) = slots.reserve_for_myself(witness, ticks) else { break };
+        // SAFETY: they are ours.
+        let Some(slot) = (unsafe { slots.reserve_for_myself(witness, ticks) }) else { break };
         match file::ofd_try_lock_byte(lock, u32::from(slot.index)) {
             Ok(true) => {
                 // It maps nothing that the session's owner could want back.
                 control.acknowledge(slot, u64::MAX);
-                if slots.enter(slot, false) {
+                if slots.enter(slot) {
                     taken = Some(slot);
                 } else {
                     let _ = file::ofd_unlock_byte(lock, u32::from(slot.index));
@@ -133,7 +140,8 @@ fn take_slot(control: &'static Control, header: &HeaderImage, lock: &OwnedFd, na
             }
         }
     }
-    refused.into_iter().for_each(|slot| slots.leave(slot));
+    // SAFETY: 1. we reserved them; 2. no party was made of them.
+    refused.into_iter().for_each(|slot| unsafe { slots.leave(slot) });
     let full = || {
         let why = "all places in its session are taken".to_owned();
         Error::NotOurs { object: name.to_owned(), why }
@@ -162,5 +170,8 @@ pub(crate) fn watch_peers(
         };
         held.ok().map(|held| !held)
     });
-    Peers { same_pids, lock_is_free }.register(slots);
+    // SAFETY: 1. the header has the namespace of the one who notes pids; guests of other namespaces note no pid to be believed
+    // (`take_slot`). 2. A guest locks its slot's byte before it enters, and unlocks it when it uses nothing any more, or ends;
+    // the session's own lock is held until the coordinator ends.
+    unsafe { Peers { same_pids, lock_is_free }.register(slots) };
 }

@@ -27,9 +27,14 @@ pub(crate) fn membership() -> Option<&'static Membership> {
 /// # Errors
 ///
 /// It was not started for any, or is a copy that was forked from a process that was; it has too many threads.
-pub fn member() -> std::result::Result<Party, NoParty> {
+///
+/// # Safety
+///
+/// 1. What is used with this party is used with parties of that session only.
+pub unsafe fn member() -> std::result::Result<Party, NoParty> {
     let Membership { control, slot, pid, .. } = MEMBERSHIP.get().ok_or(NoParty::NotInstalled)?;
-    Party::of(control.slots(), *slot, *pid)
+    // SAFETY: 1. the slot was reserved for this process, which `join` has checked; 2. the caller's 1.
+    unsafe { Party::of(control.slots(), *slot, *pid) }
 }
 
 /// What a worker knows about itself once it has been checked.

@@ -283,12 +283,19 @@ impl Object {
     /// # Errors
     ///
     /// This process was forked from the one that opened the object; too many threads.
+    ///
+    /// # Safety
+    ///
+    /// 1. This party is used with this object only, and while this value lives.
     #[inline]
-    pub fn party(&self) -> std::result::Result<Party, NoParty> {
+    pub unsafe fn party(&self) -> std::result::Result<Party, NoParty> {
         match &self.membership {
-            Membership::Coordinator(session) => session.party(),
-            Membership::Member => member(),
-            Membership::Guest(guest) => guest.party(),
+            // SAFETY: the object is its session's, which lives as long.
+            Membership::Coordinator(session) => unsafe { session.party() },
+            // SAFETY: as above.
+            Membership::Member => unsafe { member() },
+            // SAFETY: as above.
+            Membership::Guest(guest) => unsafe { guest.party() },
         }
     }
 

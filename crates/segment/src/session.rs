@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use swath_platform::{file, life, process};
+use swath_platform::{file, fork, life, process};
 use swath_sync::slots::{SlotId, SlotTable, Witness};
 use swath_sync::{DeathCause, NoParty, Party, Peers};
 
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// The id of the session that this process has at this moment, if any.
-    pub(crate) fn current_if_any() -> Option<Arc<Session>> {
+    pub fn current_if_any() -> Option<Arc<Session>> {
         let current = lock(&CURRENT);
         current.session.upgrade().filter(|_| current.pid == process::getpid())
     }
@@ -123,8 +123,9 @@ impl Session {
         let pid = process::getpid();
         let slot = coordinator_slot(control.slots(), pid);
         control.publish_header(&header(&claimed.id, pid));
-        service.call(|_| control.slots().enter(slot, true));
-        Party::install(control.slots(), slot);
+        // SAFETY: the service thread takes no locks.
+        service.call(|_| unsafe { control.slots().enter_watched(slot) });
+        fork::mark_own();
         watch_peers(control.slots(), &control.header(), Arc::new(look), Some(slot.index));
         let guard = start_guard(service, control, &claimed.lock);
         let (table, hooks) = (Mutex::new(Table::new(control)), Mutex::default());
@@ -141,6 +142,21 @@ impl Session {
         self.control
     }
 
+    /// The calling thread as a party of this session, its coordinator.
+    ///
+    /// # Errors
+    ///
+    /// This process was forked from the coordinator; too many threads.
+    ///
+    /// # Safety
+    ///
+    /// 1. What is used with this party is used with parties of this session only.
+    #[inline]
+    pub unsafe fn party(&self) -> std::result::Result<Party, NoParty> {
+        // SAFETY: 1. `begin` reserved it for this process; 2. the caller's 1.
+        unsafe { Party::of(self.slots(), self.slot, self.pid) }
+    }
+
     /// The slot table.
     pub fn slots(&self) -> &'static SlotTable {
         self.control.slots()
@@ -149,15 +165,6 @@ impl Session {
     /// The coordinator's own slot.
     pub fn slot(&self) -> SlotId {
         self.slot
-    }
-
-    /// The calling thread as a party of this session.
-    ///
-    /// # Errors
-    ///
-    /// This process was forked from the one whose session it is; too many threads.
-    pub fn party(&self) -> std::result::Result<Party, NoParty> {
-        Party::of(self.control.slots(), self.slot, self.pid)
     }
 
     /// The descriptor to pass to a worker under number 3: another open file description than the one that holds the lock,
@@ -275,12 +282,14 @@ fn coordinator_slot(slots: &'static SlotTable, pid: u32) -> SlotId {
     loop {
         let slot = slots.reserve().expect("a fresh slot table has room");
         if spare == 0 {
-            slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
+            let ticks = process::start_ticks(pid).unwrap_or(0);
             // Workers die with us; guests have to find out.
-            slots.set_witness(slot, Witness::Pidfd);
+            // SAFETY: it is for us.
+            unsafe { slots.started(slot, pid, ticks, Witness::Pidfd) };
             return slot;
         }
-        slots.mark_dead(slot, DeathCause(0));
+        // SAFETY: nobody has had it.
+        unsafe { slots.mark_dead(slot, DeathCause(0)) };
         slots.release(slot);
         spare -= 1;
     }

@@ -35,8 +35,7 @@ impl Party {
     fn new() -> Party {
         let session = Session::current().unwrap();
         let slot = session.slots().reserve().unwrap();
-        session.slots().started(slot, std::process::id(), 1);
-        assert!(session.slots().enter(slot, false));
+        assert!(session.slots().enter(slot));
         let attachments = Attachments::new(session.control(), slot);
         Party { session, slot, attachments }
     }
@@ -48,7 +47,8 @@ impl Party {
 
 impl Drop for Party {
     fn drop(&mut self) {
-        self.session.slots().mark_dead(self.slot, swath_sync::DeathCause(0));
+        // SAFETY: it is no party of anything else.
+        unsafe { self.session.slots().mark_dead(self.slot, swath_sync::DeathCause(0)) };
         self.session.slots().release(self.slot);
     }
 }

@@ -103,7 +103,9 @@ fn with_workers(args: &[String]) {
             new_group: true,
         };
         let child = Service::global().call(|reactor| reactor.spawn(&spec)).unwrap();
-        session.slots().started(slot, child.pid, process::start_ticks(child.pid).unwrap());
+        let ticks = process::start_ticks(child.pid).unwrap();
+        // SAFETY: it was started for this slot.
+        unsafe { session.slots().started(slot, child.pid, ticks, swath_sync::Witness::Service) };
         println!("{}", child.pid);
     }
     park();
@@ -112,7 +114,8 @@ fn with_workers(args: &[String]) {
 /// A worker without PDEATHSIG, with a child of its own that knows nothing of us.
 fn worker(membership: Membership) {
     process::set_comm(WORKER_ARGV0);
-    assert!(membership.control.slots().enter(membership.slot, true));
+    // SAFETY: this thread takes no locks.
+    assert!(unsafe { membership.control.slots().enter_watched(membership.slot) });
     let _attachments = Attachments::new(membership.control, membership.slot);
     let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     println!("{}", child.id());

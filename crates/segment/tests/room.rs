@@ -134,8 +134,7 @@ fn retired_are_waited_for() {
 fn waited(_: &[String]) {
     let session = Session::current().unwrap();
     let slot = session.slots().reserve().unwrap();
-    session.slots().started(slot, std::process::id(), 1);
-    assert!(session.slots().enter(slot, false));
+    assert!(session.slots().enter(slot));
     let (ring, rung) = std::sync::mpsc::channel();
     let (answer, answers) = std::sync::mpsc::channel();
     let sender = ring.clone();
@@ -172,7 +171,7 @@ fn pinned_are_named() {
 fn pinned(_: &[String]) {
     let session = Session::current().unwrap();
     let slot = session.slots().reserve().unwrap();
-    assert!(session.slots().enter(slot, false));
+    assert!(session.slots().enter(slot));
     let mut attachments = Attachments::new(session.control(), slot);
     let segment = Segment::options().create(40 * MIB).unwrap();
     attachments.get(&segment.reference(), Mode::ReadOnly, std::process::id()).unwrap();

@@ -206,17 +206,13 @@ impl Crew {
             let mut wanted = state.members.iter().enumerate().take(self.board.wanted());
             let Some(at) = wanted.position(|m| !ready(m)) else { return Ok(()) };
             let late = &state.members[at];
-            let index = late.slot.index;
             let wait_a_little = late.pidfd.is_none() || up(late);
+            let late = late.slot;
             drop(state);
             if wait_a_little {
                 std::thread::sleep(Duration::from_millis(1));
             } else {
-                let word = slots.state_word(index);
-                let seen = word.load(Ordering::Acquire);
-                if slots.state(index).0 == SlotState::Starting {
-                    swath_platform::futex::wait(word, seen, Some(Duration::from_millis(5)));
-                }
+                slots.await_entry(late, Duration::from_millis(5));
             }
             state = self.lock();
         }
@@ -356,7 +352,9 @@ impl Crew {
         let was_up = slots.state(slot.index).0 == SlotState::Live && cell.is_ready();
         let retired = cell.has_retired() && status.is_some_and(|s| s.code() == Some(0));
         let farewell = member.arena.as_ref().and_then(|arena| read_farewell(arena, cell));
-        slots.mark_dead(slot, status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw())));
+        let cause = status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw()));
+        // SAFETY: its pidfd says that it has exited.
+        unsafe { slots.mark_dead(slot, cause) };
         let oom_kill = state.notice_oom_kill();
         // It may have died by itself before our signal came.
         let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));

@@ -144,7 +144,8 @@ impl<T: InPlace + ?Sized> Shared<T> {
     /// The calling thread as a party of the object's session; an error in a process forked from the one that attached.
     #[inline]
     pub(crate) fn me(&self) -> std::result::Result<Party, NoParty> {
-        self.object.party()
+        // SAFETY: nobody outside of this module's children gets it; they use it with this object, which they borrow.
+        unsafe { self.object.party() }
     }
 
     /// Its name, if it has one.

@@ -362,7 +362,8 @@ impl<'t> Turn<'t> {
         }
         let base = self.hand.attach.get(&self.descriptor.team, true).map_err(setup)?;
         // A worker may have a session of its own besides.
-        let party = if self.hand.inline { Party::current() } else { member() };
+        // SAFETY: 1. the team's barrier and mutex are the pool's, all of whose workers are of that session.
+        let party = unsafe { member() };
         let party = party.map_err(|e| setup(e.to_string()))?;
         Ok(Some((base, party)))
     }

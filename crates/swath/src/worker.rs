@@ -103,7 +103,9 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     // SAFETY: the cache, and so the mapping, lives as long as the process.
     crash::write_to(&unsafe { board.cell_for_ever(assignment.cell) }.crash);
     let slots = membership.control.slots();
-    Party::install(slots, membership.slot);
+    // SAFETY: 1. the membership was checked: it is for this process; 2. objects ask the session that they are of for a party;
+    // 3. there is no earlier one.
+    unsafe { Party::install(slots, membership.slot) };
     let hand = Hand {
         board,
         index: assignment.cell,
@@ -120,7 +122,12 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     while slots.pid(membership.slot.index) != hand.pid {
         std::thread::yield_now();
     }
-    slots.enter(membership.slot, assignment.life_word);
+    if assignment.life_word {
+        // SAFETY: the coordinator says that kernels run in this thread alone (`threads_per_worker` is 1).
+        unsafe { slots.enter_watched(membership.slot) };
+    } else {
+        slots.enter(membership.slot);
+    }
     Ok((hand, contract))
 }
 

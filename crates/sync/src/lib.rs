@@ -17,8 +17,8 @@
 //! # let memory = std::alloc::Layout::new::<SlotTable>();
 //! # let table = unsafe { SlotTable::from_ptr(std::alloc::alloc_zeroed(memory)) };
 //! let id = table.reserve().expect("a free slot");
-//! table.enter(id, false);
-//! Party::install(table, id);
+//! table.enter(id);
+//! unsafe { Party::install(table, id) }; // the slot is ours, and there is no other table
 //!
 //! let me = Party::current()?;
 //! let total = Mutex::new(0_u64);
@@ -132,7 +132,7 @@ pub use taken::{Guarded, Recovered, Taken};
 pub use value::{Arithmetic, Number, Value};
 #[cfg(not(loom))]
 pub use wait_any::{
-    Sentinel, WAIT_ANY_MAX, WaitAnyError, Waitable, try_wait_any, wait_any, wait_any_deadline,
+    Announced, Sentinel, WAIT_ANY_MAX, WaitAnyError, Waitable, try_wait_any, wait_any, wait_any_deadline,
     wait_any_timeout,
 };
 #[cfg(not(loom))]

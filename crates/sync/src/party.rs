@@ -112,7 +112,13 @@ mod identity {
     impl Party {
         /// Makes `id` the identity of this process, for all its threads. A later call replaces it (a new session, or
         /// the child of a fork, which starts with its parent's and must not use it).
-        pub fn install(table: &'static SlotTable, id: SlotId) {
+        ///
+        /// # Safety
+        /// 1. `id` was reserved in `table` for this process, and no other one has it;
+        /// 2. what is used with a party of this process is used with parties of `table` only: a party of another table takes a
+        ///    living holder for a dead one;
+        /// 3. nothing that was made with parties of an earlier identity of this process is used any more.
+        pub unsafe fn install(table: &'static SlotTable, id: SlotId) {
             IDENTITY.store(0, Ordering::SeqCst);
             fork::mark_own();
             TABLE.store(ptr::from_ref(table).cast_mut(), Ordering::SeqCst);
@@ -132,12 +138,20 @@ mod identity {
             let id = SlotId { index: packed as u16, generation: (packed >> 16) as u16 };
             // SAFETY: `install` stored it from a `&'static SlotTable`.
             let table = unsafe { &*table };
-            Self::of(table, id, (packed >> 32) as u32)
+            Self::found(table, id, (packed >> 32) as u32)
         }
 
         /// The calling thread as a party of a table that is not the process's own: `pid` is the process that entered it
         /// as `id`, this one unless it was forked since.
-        pub fn of(table: &'static SlotTable, id: SlotId, pid: u32) -> Result<Self, NoParty> {
+        ///
+        /// # Safety
+        /// 1. `id` was reserved in `table` for the process `pid`, and no other one has it;
+        /// 2. what is used with this party is used with parties of `table` only.
+        pub unsafe fn of(table: &'static SlotTable, id: SlotId, pid: u32) -> Result<Self, NoParty> {
+            Self::found(table, id, pid)
+        }
+
+        fn found(table: &'static SlotTable, id: SlotId, pid: u32) -> Result<Self, NoParty> {
             if !fork::is_own(pid) {
                 return Err(NoParty::Forked { parent: pid });
             }
@@ -184,9 +198,12 @@ mod identity {
     }
 
     impl Drop for Member {
-        /// Gives the number back, unless this is a forked copy or the slot has another tenant by now.
+        /// Gives the number back, unless this is a forked copy, the slot has another tenant by now, or the kernel has marked
+        /// the number as a dead one's: who got it would be taken for dead.
         fn drop(&mut self) {
-            if fork::is_own(self.pid) && self.table.state(self.id.index).1 == self.id.generation {
+            let same = self.table.state(self.id.index).1 == self.id.generation;
+            let watched = self.table.armed_thread(self.id.index) == Some(self.thread);
+            if fork::is_own(self.pid) && same && !watched {
                 let thread = usize::from(self.thread);
                 let word = &self.table.threads(self.id.index)[thread / 32];
                 word.fetch_and(!(1 << (thread % 32)), Ordering::AcqRel);

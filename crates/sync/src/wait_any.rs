@@ -19,14 +19,30 @@ use crate::slots::{Liveness, SlotId, SlotTable};
 /// How many things [`wait_any`] waits for at most; one word more is the table's count of deaths.
 pub const WAIT_ANY_MAX: usize = swath_platform::futex::WORDS_MAX - 1;
 
+/// The word that a thing's waiters sleep on, and the value to sleep while it has. Not to be written by them.
+#[derive(Copy, Clone, Debug)]
+pub struct Announced<'a>(&'a AtomicU32, u32);
+
+impl<'a> Announced<'a> {
+    /// Whoever makes the thing ready changes `word`, and then wakes who sleeps there.
+    pub fn new(word: &'a AtomicU32, value: u32) -> Self {
+        Self(word, value)
+    }
+}
+
+impl<'a> From<(&'a AtomicU32, u32)> for Announced<'a> {
+    fn from((word, value): (&'a AtomicU32, u32)) -> Self {
+        Self(word, value)
+    }
+}
+
 /// Something that becomes ready, and a word that changes when it does.
 pub trait Waitable {
     /// Whether it is ready now: whoever wants it need not wait, though somebody else may take it first.
     fn is_ready(&self, party: &Party) -> bool;
 
-    /// Marks that somebody is about to sleep until it is ready; the word to sleep on, and the value to sleep while it has.
-    /// Whoever makes it ready after this wakes who sleeps there.
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32);
+    /// Marks that somebody is about to sleep until it is ready. Whoever makes it ready after this wakes who sleeps there.
+    fn announce(&self, party: &Party) -> Announced<'_>;
 }
 
 /// Why none was ready.
@@ -99,7 +115,9 @@ fn wait_until(
         if deadline_ns == 0 || (deadline_ns != u64::MAX && now_ns() >= deadline_ns) {
             return Err(WaitAnyError::TimedOut);
         }
-        words.extend(things.iter().map(|thing| thing.announce(party))); // A1
+        words.extend(
+            things.iter().map(|thing| thing.announce(party)).map(|Announced(word, value)| (word, value)),
+        ); // A1
         if !any() {
             wait_any_until(&words, park::slice_end(deadline_ns)); // A2, A3
         }
@@ -112,7 +130,7 @@ impl<W: Waitable + ?Sized> Waitable for &W {
         (**self).is_ready(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, party: &Party) -> Announced<'_> {
         (**self).announce(party)
     }
 }
@@ -122,8 +140,8 @@ impl Waitable for Event {
         self.is_set()
     }
 
-    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
-        self.announce_waiter()
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        self.announce_waiter().into()
     }
 }
 
@@ -133,8 +151,8 @@ impl<T: Pod> Waitable for Queue<T> {
         self.has_item_or_is_closed(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.announce_getter(party)
+    fn announce(&self, party: &Party) -> Announced<'_> {
+        self.announce_getter(party).into()
     }
 }
 
@@ -144,7 +162,7 @@ impl<T: Pod> Waitable for JoinableQueue<T> {
         self.queue().is_ready(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, party: &Party) -> Announced<'_> {
         self.queue().announce(party)
     }
 }
@@ -155,7 +173,7 @@ impl<T: Pod> Waitable for SimpleQueue<T> {
         self.queue().is_ready(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, party: &Party) -> Announced<'_> {
         self.queue().announce(party)
     }
 }
@@ -166,8 +184,8 @@ impl Waitable for MessageQueue {
         self.queue().is_ready(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.queue().announce_getter(party)
+    fn announce(&self, party: &Party) -> Announced<'_> {
+        self.queue().announce_getter(party).into()
     }
 }
 
@@ -177,8 +195,8 @@ impl<T: Pod> Waitable for Consumer<'_, T> {
         self.pop_would_not_wait(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.lane().announce_reader(party)
+    fn announce(&self, party: &Party) -> Announced<'_> {
+        self.lane().announce_reader(party).into()
     }
 }
 
@@ -188,8 +206,8 @@ impl Waitable for PipeEnd<'_> {
         self.reader_is_ready()
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.reader_lane().announce_reader(party)
+    fn announce(&self, party: &Party) -> Announced<'_> {
+        self.reader_lane().announce_reader(party).into()
     }
 }
 
@@ -223,9 +241,9 @@ impl Waitable for Sentinel {
         matches!(self.table.liveness(self.id), Liveness::Dead(_) | Liveness::Gone)
     }
 
-    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, _party: &Party) -> Announced<'_> {
         self.table.ask(self.id); // once for each sleep, if that is our task
         let word = self.table.state_word(self.id.index);
-        (word, word.load(Ordering::Acquire))
+        Announced(word, word.load(Ordering::Acquire))
     }
 }

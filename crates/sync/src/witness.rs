@@ -10,7 +10,7 @@ use swath_platform::process;
 
 use crate::slots::{SlotTable, Witness};
 
-/// What a process knows about the other parties of a table.
+/// What a process knows about the other parties of a table. Without it nobody's death is believed but what the table says.
 #[derive(Clone)]
 pub struct Peers {
     /// Whether pids in the table are of our pid namespace.
@@ -30,8 +30,13 @@ fn key(table: &SlotTable) -> usize {
 }
 
 impl Peers {
-    /// Registers this for `table`, in the place of what was registered before. Without it pids are believed, and no lock.
-    pub fn register(self, table: &'static SlotTable) {
+    /// Registers this for `table`, in the place of what was registered before.
+    ///
+    /// # Safety
+    /// 1. `same_pids` only if the pids in `table` mean to this process what they meant to who noted them;
+    /// 2. `lock_is_free` says `Some(true)` of a slot only if its party (one that no service thread watches) has not entered
+    ///    yet, has ended, or will not use anything any more that it has as a party.
+    pub unsafe fn register(self, table: &'static SlotTable) {
         let mut known = known();
         known.retain(|(other, _)| *other != key(table));
         known.push((key(table), self));
@@ -46,12 +51,12 @@ impl Peers {
 /// Whether the party is gone, as far as the kernel tells us: its process has exited, or (of one that has entered) nobody holds
 /// its lock any more, as after an `exec`.
 pub(crate) fn is_gone(table: &SlotTable, index: u16, witness: Witness, entered: bool) -> Option<bool> {
-    let peers = known().iter().find(|(other, _)| *other == key(table)).map(|(_, peers)| peers.clone());
+    let peers = known().iter().find(|(other, _)| *other == key(table)).map(|(_, peers)| peers.clone())?;
     let (pid, ticks) = (table.pid(index), table.start_ticks(index));
-    let by_pid = pid != 0 && witness == Witness::Pidfd && peers.as_ref().is_none_or(|peers| peers.same_pids);
+    let by_pid = pid != 0 && witness == Witness::Pidfd && peers.same_pids;
     let answer = if by_pid { process::has_exited(pid, ticks) } else { None };
     if answer == Some(true) || (answer.is_some() && !entered) {
         return answer;
     }
-    peers.and_then(|peers| (peers.lock_is_free)(index)).or(answer)
+    (peers.lock_is_free)(index).or(answer)
 }

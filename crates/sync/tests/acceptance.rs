@@ -437,7 +437,7 @@ fn h3_interrupted_all_the_time() {
         assert!(begun.elapsed() >= 3 * WAIT);
     })
     .join();
-    table().mark_dead(absent, DeathCause::UNKNOWN);
+    declare_dead(absent, DeathCause::UNKNOWN);
 }
 
 /// Every wait is on the monotonic clock: a process that would die of asking for any other one does not.
@@ -467,7 +467,7 @@ fn i1_the_wall_clock_does_not_matter() {
         locks::wait_by_the_wall_clock();
     });
     assert_eq!(proof.reap().signal(), Some(libc::SIGSYS));
-    table().mark_dead(absent, DeathCause::UNKNOWN);
+    declare_dead(absent, DeathCause::UNKNOWN);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_death_while_waiting_breaks_it() {
     until(|| dying.state() == 'S' && barrier.missing() == [me().slot(), absent]);
     dying.kill();
     assert!(matches!(barrier.wait(&me()), Err(BarrierError::Broken { slot, .. }) if slot == id));
-    table().mark_dead(absent, DeathCause::UNKNOWN);
+    declare_dead(absent, DeathCause::UNKNOWN);
 }
 
 /// Whoever arrived last and died before it could say so: the others say it for him.
@@ -143,7 +143,7 @@ fn a_timeout_closes_it_for_all_and_names_who_is_missing() {
     assert_eq!(late, Err(BarrierError::TimedOut));
     assert_eq!(barrier.missing(), [ids[1]]);
     waiting.join();
-    table().mark_dead(ids[1], DeathCause::UNKNOWN);
+    declare_dead(ids[1], DeathCause::UNKNOWN);
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn its_own_timeout_is_the_one_of_the_plan() {
     assert_eq!(barrier.wait_with(&me(), || panic!("nobody leads")), Err(BarrierError::TimedOut));
     assert!(begun.elapsed() >= Duration::from_millis(30));
     assert_eq!((barrier.wait(&me()), barrier.missing()), (Err(BarrierError::TimedOut), vec![absent]));
-    table().mark_dead(absent, DeathCause::UNKNOWN);
+    declare_dead(absent, DeathCause::UNKNOWN);
 }
 
 /// Row I4: epoch 0 is nowhere, also when the epochs wrap.

@@ -9,7 +9,7 @@ use support::*;
 
 use swath_sync::{
     Barrier, Condvar, DeathCause, Event, InPlace, LockedArray, Mutex, Once, Party, Plan, Record,
-    RecursiveMutex, RwLock, Semaphore, SlotTable, Value,
+    RecursiveMutex, RwLock, Semaphore, SlotTable, Value, Witness,
 };
 
 fn bytes(memory: *const u8, range: std::ops::Range<usize>) -> Vec<u8> {
@@ -30,16 +30,19 @@ fn words_are_where_and_what_the_documents_say() {
     assert_eq!((id.index, id.generation), (5, 1));
     assert_eq!(bytes(slot(5), 0..4), [0b101, 0, 0, 0]);
 
-    table.started(id, 0x01_0203, 0x0A0B_0C0D);
-    assert!(table.enter(id, false));
+    // SAFETY: nobody believes it.
+    unsafe { table.started(id, 0x01_0203, 0x0A0B_0C0D, Witness::Service) };
+    assert!(table.enter(id));
     assert_eq!(bytes(slot(5), 0..4), [0b110, 0, 0, 0]);
     assert_eq!(bytes(slot(5), 16..20), [3, 2, 1, 0]);
     assert_eq!(bytes(slot(5), 24..32), [0x0D, 0x0C, 0x0B, 0x0A, 0, 0, 0, 0]);
-    Party::install(table, id);
+    // SAFETY: 1. reserved above; 2. and 3. there is no other table.
+    unsafe { Party::install(table, id) };
     let me = Party::current().unwrap();
     assert_eq!(bytes(slot(5), 128..132), [1, 0, 0, 0]);
 
-    table.mark_dead(ids[4], DeathCause::exit(3));
+    // SAFETY: nobody has it.
+    unsafe { table.mark_dead(ids[4], DeathCause::exit(3)) };
     assert_eq!(bytes(slot(4), 0..16), [0b111, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0]);
     assert_eq!(bytes(slot(0), 20..24), [1, 0, 0, 0]);
     table.release(ids[4]);

@@ -105,7 +105,7 @@ fn two_survivors_are_told_the_same_death() {
         let barrier = barrier([world.id(0), world.id(1), world.id(2)]);
         let run = |index| move || barrier.wait(&world.party(index));
         let other = thread::spawn(run(1));
-        world.table.mark_dead(world.id(2), DeathCause::exit(3));
+        world.declare_dead(2, DeathCause::exit(3));
         let expected = BarrierError::Broken { slot: world.id(2), pid: 0, cause: DeathCause::exit(3) };
         assert_eq!((run(0)(), other.join().unwrap()), (Err(expected), Err(expected)));
     });

@@ -25,7 +25,7 @@ fn die_holding(mutex: &Mutex<Pair>, world: World, index: u16) {
     let mut guard = mutex.lock(&world.party(index)).unwrap().acquired().unwrap();
     guard[0] = 1;
     std::mem::forget(guard);
-    world.table.mark_dead(world.id(index), DeathCause::killed_by(9));
+    world.declare_dead(index, DeathCause::killed_by(9));
 }
 
 #[test]

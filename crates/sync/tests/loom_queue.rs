@@ -213,7 +213,7 @@ fn a_death_over_the_recovery_changes_nothing() {
         let queue: Arc<Box<JoinableQueue<Item>>> = Arc::new(JoinableQueue::for_model::<2>());
         queue.put(&world.party(0), item(1)).unwrap();
         std::mem::forget(queue.try_get(&world.party(2)).unwrap());
-        world.table.mark_dead(world.id(2), swath_sync::DeathCause::killed_by(9));
+        world.declare_dead(2, swath_sync::DeathCause::killed_by(9));
         let dying = {
             let queue = queue.clone();
             thread::spawn(move || {
@@ -226,7 +226,7 @@ fn a_death_over_the_recovery_changes_nothing() {
             true
         });
         dying.join().unwrap();
-        world.table.mark_dead(world.id(1), swath_sync::DeathCause::killed_by(9));
+        world.declare_dead(1, swath_sync::DeathCause::killed_by(9));
         if let Ok(delivery) = queue.try_get(&me) {
             assert!(!got, "delivered twice");
             delivery.done();

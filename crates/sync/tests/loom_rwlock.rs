@@ -118,7 +118,7 @@ fn a_death_at_any_step_of_the_recovery_is_recovered() {
         let mut guard = lock.write(&world.party(2)).unwrap().acquired().unwrap();
         guard[0] = 1;
         std::mem::forget(guard);
-        world.table.mark_dead(world.id(2), swath_sync::DeathCause::killed_by(9));
+        world.declare_dead(2, swath_sync::DeathCause::killed_by(9));
         assert!(
             matches!(lock.read(&world.party(0)), Err(LockError::NeedsRepair { dead }) if dead.slot == world.id(2))
         );

@@ -98,7 +98,7 @@ fn a_dead_ones_permit_goes_to_one() {
         let world = World::new(3);
         let semaphore = semaphore::<1>(1);
         semaphore.acquire(&world.party(2)).unwrap().keep();
-        world.table.mark_dead(world.id(2), swath_sync::DeathCause::killed_by(9));
+        world.declare_dead(2, swath_sync::DeathCause::killed_by(9));
         let inside = Arc::new(AtomicU32::new(0));
         let run = |index| {
             let inside = inside.clone();

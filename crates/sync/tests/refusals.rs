@@ -97,13 +97,14 @@ fn without_the_kernels_mark() {
         // It enters unwatched, refuses itself the list, and asks for the mark all the same.
         let dying = fork_as(id, Life::Unwatched, |party| {
             refuse(&[libc::SYS_set_robust_list], libc::ENOSYS);
-            assert!(!swath_platform::life::arm(table().life_word(party.slot().index)));
+            let [word] = words();
+            assert!(!swath_platform::life::arm(word) && !raised(word));
             lock.take(party).unwrap();
             raise(held);
             await_the_end();
         });
         until(|| raised(held));
-        assert_eq!(table().life_word(id.index).load(Ordering::SeqCst), 0, "unwatched");
+        assert_eq!(table().life(id.index), 0, "unwatched");
         let waiter = waiter(lock, told, || ());
         changes_hands(lock, dying, waiter, told, true);
     }
@@ -117,7 +118,8 @@ fn register_lock(answer: &'static AtomicU32) {
             1 => Some(false),
             _ => Some(true),
         });
-    Peers { same_pids: true, lock_is_free }.register(table());
+    // SAFETY: 1. one namespace; 2. the tests answer for children that they have reaped.
+    unsafe { Peers { same_pids: true, lock_is_free }.register(table()) };
 }
 
 /// Nobody watches the party, and its peers ask the kernel: refused the pidfd, they look at its lock; refused that, they ask
@@ -133,7 +135,7 @@ fn without_a_pidfd_or_without_a_lock_to_look_at() {
             let [told, answer] = words();
             answer.store(if pidfd { lock_says } else { HELD }, Ordering::SeqCst);
             let mut dying = holder(Life::Unwatched, lock);
-            table().set_witness(dying.id, Witness::Pidfd);
+            watched_by(dying.id, dying.pid, Witness::Pidfd);
             let waiter = waiter(lock, told, move || {
                 register_lock(answer);
                 if !pidfd {
@@ -154,7 +156,7 @@ fn without_a_pidfd_or_without_a_lock_to_look_at() {
     for lock in all_locks() {
         let [told, answer] = words();
         let mut child = holder(Life::Unwatched, lock);
-        table().set_witness(child.id, Witness::Pidfd);
+        watched_by(child.id, child.pid, Witness::Pidfd);
         let patient = fork(Life::Watched, |party| {
             register_lock(answer);
             refuse(&[libc::SYS_pidfd_open], libc::EPERM);

@@ -6,13 +6,27 @@ mod support;
 
 use std::os::unix::process as os;
 use std::sync::atomic::Ordering;
+use std::thread;
 
 use support::*;
-use swath_sync::{DeathCause, Liveness, NoParty, Party, SLOTS_MAX, SlotState, SlotTable};
+use swath_sync::{
+    DeathCause, Liveness, LockError, Mutex, NoParty, Party, SLOTS_MAX, SlotId, SlotState, SlotTable, Witness,
+};
 
 fn fresh_table() -> &'static SlotTable {
     // SAFETY: zeroed, aligned, never unmapped.
     unsafe { SlotTable::from_ptr(shared_memory(size_of::<SlotTable>())) }
+}
+
+/// Of a party that is nobody.
+fn mark_dead(table: &SlotTable, id: SlotId, cause: DeathCause) {
+    // SAFETY: no process was started for it, and no party made of it.
+    unsafe { table.mark_dead(id, cause) };
+}
+
+fn started(table: &SlotTable, id: SlotId, pid: u32, start_ticks: u64) {
+    // SAFETY: nobody believes it.
+    unsafe { table.started(id, pid, start_ticks, Witness::Service) };
 }
 
 #[test]
@@ -21,14 +35,14 @@ fn a_slot_goes_round_and_no_generation_is_said_to_live_twice() {
     let first = table.reserve().unwrap();
     assert_eq!((first.index, first.generation), (0, 1));
     assert_eq!(table.liveness(first), Liveness::Starting);
-    table.started(first, 7, 8);
-    assert!(table.enter(first, false));
+    started(table, first, 7, 8);
+    assert!(table.enter(first));
     assert_eq!(table.liveness(first), Liveness::Alive);
-    assert!(!table.enter(first, false), "one enters once");
+    assert!(!table.enter(first), "one enters once");
     table.release(first);
     assert_eq!(table.liveness(first), Liveness::Alive, "the living are not released");
-    table.mark_dead(first, DeathCause::exit(3));
-    table.mark_dead(first, DeathCause::exit(4));
+    mark_dead(table, first, DeathCause::exit(3));
+    mark_dead(table, first, DeathCause::exit(4));
     assert_eq!(table.liveness(first), Liveness::Dead(DeathCause::exit(3)), "one dies once");
     table.release(first);
     assert_eq!(table.liveness(first), Liveness::Gone);
@@ -37,9 +51,9 @@ fn a_slot_goes_round_and_no_generation_is_said_to_live_twice() {
     assert_eq!((second.index, second.generation), (0, 2));
     assert_eq!((table.pid(0), table.start_ticks(0)), (0, 0));
     assert_eq!(table.liveness(first), Liveness::Gone);
-    table.mark_dead(first, DeathCause::exit(5));
-    table.started(first, 9, 9);
-    assert!(!table.enter(first, false));
+    mark_dead(table, first, DeathCause::exit(5));
+    started(table, first, 9, 9);
+    assert!(!table.enter(first));
     assert_eq!(
         (table.liveness(second), table.pid(0)),
         (Liveness::Starting, 0),
@@ -51,8 +65,8 @@ fn a_slot_goes_round_and_no_generation_is_said_to_live_twice() {
 fn a_party_that_is_given_up_cannot_enter() {
     let table = fresh_table();
     let id = table.reserve().unwrap();
-    table.mark_dead(id, DeathCause::UNKNOWN);
-    assert!(!table.enter(id, false));
+    mark_dead(table, id, DeathCause::UNKNOWN);
+    assert!(!table.enter(id));
     assert_eq!(table.state(0), (SlotState::Dead, 1));
 }
 
@@ -62,14 +76,14 @@ fn a_full_table_says_so_and_worn_slots_come_last() {
     let all: Vec<_> = (0..SLOTS_MAX).map(|_| table.reserve().unwrap()).collect();
     assert_eq!(table.reserve(), None);
     for id in &all {
-        table.mark_dead(*id, DeathCause::UNKNOWN);
+        mark_dead(table, *id, DeathCause::UNKNOWN);
         table.release(*id);
     }
     let mut seen = std::collections::HashSet::new();
     for _ in 0..6000 {
         let id = table.reserve().unwrap();
         assert!(id.generation != 0 && seen.insert(id), "{id:?} came back");
-        table.mark_dead(id, DeathCause::UNKNOWN);
+        mark_dead(table, id, DeathCause::UNKNOWN);
         table.release(id);
     }
     assert_eq!(table.reserve().unwrap().index, 5, "1023 generations of one slot, then the next");
@@ -91,6 +105,25 @@ fn the_life_word_tells_of_every_kind_of_death() {
         child.mark_dead(cause);
         assert_eq!(table().liveness(child.id), Liveness::Dead(cause));
     }
+}
+
+/// A watched thread ends and its process goes on: who comes after it is not taken for dead.
+#[test]
+fn the_number_of_a_watched_thread_is_nobody_elses() {
+    let _watchdog = Watchdog::new("the_number_of_a_watched_thread_is_nobody_elses");
+    let table = fresh_table();
+    let id = table.reserve().unwrap();
+    // SAFETY: 1. reserved above; 2. the mutex below is used with this table only.
+    let party = || unsafe { Party::of(table, id, std::process::id()) }.unwrap();
+    // SAFETY: that thread does nothing else.
+    thread::spawn(move || assert!(unsafe { table.enter_watched(id) })).join().unwrap();
+    assert_eq!(table.liveness(id), Liveness::ThreadDead);
+    let mutex = Mutex::new(0);
+    thread::scope(|scope| {
+        let _guard = mutex.lock(&party()).unwrap();
+        let other = scope.spawn(|| matches!(mutex.try_lock(&party()), Err(LockError::TimedOut { .. })));
+        assert!(other.join().unwrap(), "its holder lives");
+    });
 }
 
 /// Ends this process as `how` says, "exit 0" by way of an exec.

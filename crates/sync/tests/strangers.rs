@@ -148,6 +148,6 @@ fn barriers_survive_strangers() {
             barrier.reset(&[party.slot()]);
             let _ = barrier.wait_timeout(party, PATIENCE);
         });
-        table().mark_dead(parties[2], swath_sync::DeathCause::UNKNOWN);
+        declare_dead(parties[2], swath_sync::DeathCause::UNKNOWN);
     }
 }

@@ -15,6 +15,7 @@ mod battery;
 mod chaos;
 mod forerunner;
 mod ops;
+mod party;
 mod raw_memory;
 mod report;
 mod rivals;

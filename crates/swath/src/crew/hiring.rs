@@ -9,7 +9,7 @@ use std::time::Duration;
 use swath_platform::spawn::SpawnSelf;
 use swath_platform::{life, process};
 use swath_segment::{Keep, Reactor, Session};
-use swath_sync::{DeathCause, SlotId, SlotState};
+use swath_sync::{DeathCause, SlotId, SlotState, Witness};
 
 use super::ladder::Rung;
 use super::{Crew, Member};
@@ -49,7 +49,8 @@ impl Crew {
             if let Some(desk) = self.desk.get() {
                 desk.strike_off(Owner { slot: slot.index, generation: slot.generation });
             }
-            slots.mark_dead(slot, DeathCause::UNKNOWN);
+            // SAFETY: there is no process for it.
+            unsafe { slots.mark_dead(slot, DeathCause::UNKNOWN) };
             slots.release(slot);
         })?;
         let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
@@ -81,7 +82,9 @@ impl Crew {
             self.outlet.follow(journal);
         }
         // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
-        slots.started(slot, pid, process::start_ticks(pid).unwrap_or(0));
+        let ticks = process::start_ticks(pid).unwrap_or(0);
+        // SAFETY: it was spawned for this slot, and is not reaped before we watch it no more.
+        unsafe { slots.started(slot, pid, ticks, Witness::Service) };
         self.expect_handshake(reactor, index, generation);
         self.expect_initializer(reactor, index, generation);
         Ok(())

@@ -63,9 +63,11 @@ fn enter(membership: &Membership) -> Result<(), String> {
     }
     // It maps nothing that the starter could want back.
     membership.control.acknowledge(slot, u64::MAX);
-    Party::install(slots, slot);
+    // SAFETY: 1. the membership was checked: it is for this process; 2. objects ask the session that they are of for a party;
+    // 3. there is no earlier one.
+    unsafe { Party::install(slots, slot) };
     // Its function may start threads: what it holds is handed on when its exit is confirmed, not when its first thread ends.
-    if slots.enter(slot, false) { Ok(()) } else { Err("its place in the session is taken".to_owned()) }
+    if slots.enter(slot) { Ok(()) } else { Err("its place in the session is taken".to_owned()) }
 }
 
 fn place_of(args: &[OsString]) -> Option<Place> {

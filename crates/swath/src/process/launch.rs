@@ -12,7 +12,7 @@ use std::time::Duration;
 use swath_platform::spawn::{Child, SpawnSelf};
 use swath_platform::{file, process};
 use swath_segment::{Keep, Object, Reactor, Service, Session, environment};
-use swath_sync::{DeathCause, SlotId};
+use swath_sync::{DeathCause, SlotId, Witness};
 
 use super::allowance::Limits;
 use super::builder::{Input, Output};
@@ -202,7 +202,9 @@ pub(crate) fn launch(
         roll::enter(&record);
         watch(reactor, &record, kept, slot);
         // Only now may it begin: whoever holds a lock must be somebody whose end is noticed.
-        table.started(slot, record.pid, process::start_ticks(record.pid).unwrap_or(0)); // P3
+        let ticks = process::start_ticks(record.pid).unwrap_or(0);
+        // SAFETY: it was spawned for this slot.
+        unsafe { table.started(slot, record.pid, ticks, Witness::Service) }; // P3
         Ok(record)
     })
 }
@@ -230,7 +232,8 @@ fn spawn(
     let argv = argv.into_iter().map(text).collect();
     let child = reactor.spawn(&SpawnSelf { argv, env: Some(env), fds, new_group: true });
     let child = child.map_err(failed("spawn of /proc/self/exe")).inspect_err(|_| {
-        slots.mark_dead(slot, DeathCause::UNKNOWN);
+        // SAFETY: there is no process for it.
+        unsafe { slots.mark_dead(slot, DeathCause::UNKNOWN) };
         slots.release(slot);
     })?;
     Ok((slot, child))
@@ -244,7 +247,8 @@ fn watch(reactor: &mut Reactor, record: &Arc<Record>, kept: Kept, slot: SlotId) 
         if let Some((record, kept)) = mine.take() {
             let end = record.reap(); // E1
             let slots = kept.session.slots();
-            slots.mark_dead(slot, end.status.cause()); // E2
+            // SAFETY: its pidfd says that it has exited.
+            unsafe { slots.mark_dead(slot, end.status.cause()) }; // E2
             slots.release(slot);
             kept.let_go(); // E3
             // If the session has ended with it, the reactor still watches the guardian's end: in the next turn no more.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use swath_platform::{futex, oom, process, signal};
+use swath_segment::Session;
 use swath_sync::{NoParty, Party, SlotId, SlotTable};
 
 use super::allowance::Limits;
@@ -150,8 +151,14 @@ impl Record {
     /// As whom this process waits for it beside shared objects.
     pub(crate) fn party(&self) -> std::result::Result<Party, NoParty> {
         match self.reaper {
-            Reaper::Service { table, starter } => Party::of(table, starter, self.starter),
-            Reaper::Whoever => Party::current(),
+            // SAFETY: 1. the starter's session has reserved it for the starter; 2. it is used with no object but those that ask
+            // as whom they are used.
+            Reaper::Service { table, starter } => unsafe { Party::of(table, starter, self.starter) },
+            Reaper::Whoever => match Session::current_if_any() {
+                // SAFETY: as above.
+                Some(session) => unsafe { session.party() },
+                None => Party::current(),
+            },
         }
     }
 

@@ -4,12 +4,13 @@
 //! received.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_sync::{MessageQueue, MessageQueueError, Party, Pipe, PipeEnd, PipeError, PipeSide, Waitable};
+use swath_sync::{
+    Announced, MessageQueue, MessageQueueError, Party, Pipe, PipeEnd, PipeError, PipeSide, Waitable,
+};
 
 use super::{Refused, Shared, forward_sure};
 use crate::error::{Error, ErrorKind};
@@ -221,7 +222,7 @@ impl Waitable for SharedPipeEnd<'_> {
         self.end.is_ready(party)
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, party: &Party) -> Announced<'_> {
         self.end.announce(party)
     }
 }

@@ -1,9 +1,8 @@
 //! Waiting for any of several shared objects.
 
-use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use swath_sync::{InPlace, NoParty, Party, WaitAnyError, Waitable};
+use swath_sync::{Announced, InPlace, NoParty, Party, WaitAnyError, Waitable};
 
 use super::{Refused, Shared, SharedPipeEnd};
 use crate::process::Process;
@@ -27,7 +26,7 @@ impl<T: InPlace + Waitable + ?Sized> Waitable for Shared<T> {
         self.me().is_ok_and(|me| self.object().is_ready(&me))
     }
 
-    fn announce(&self, party: &Party) -> (&AtomicU32, u32) {
+    fn announce(&self, party: &Party) -> Announced<'_> {
         self.object().announce(&self.me().unwrap_or(*party))
     }
 }
@@ -62,8 +61,8 @@ impl Waitable for Process {
         !self.is_alive()
     }
 
-    fn announce(&self, _party: &Party) -> (&AtomicU32, u32) {
-        (&self.record().fate().word, 0)
+    fn announce(&self, _party: &Party) -> Announced<'_> {
+        Announced::new(&self.record().fate().word, 0)
     }
 }
 

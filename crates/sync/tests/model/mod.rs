@@ -34,6 +34,12 @@ impl World {
     pub fn party(self, index: u16) -> Party {
         Party::for_model(self.table, self.id(index))
     }
+
+    /// What the service thread does.
+    pub fn declare_dead(self, index: u16, cause: DeathCause) {
+        // SAFETY: models say so of threads that have ended.
+        unsafe { self.table.mark_dead(self.id(index), cause) };
+    }
 }
 
 /// Explores a model once for every step at which its mortal thread can die, until it outlives them all.
@@ -73,7 +79,7 @@ pub struct Mortal {
 impl Mortal {
     /// Runs `body` until its step; then the service thread confirms the death. Says whether it lived.
     pub fn live(&self, world: World, index: u16, body: impl FnOnce()) -> bool {
-        self.live_as(|| _ = world.table.mark_dead(world.id(index), DeathCause::killed_by(9)), body)
+        self.live_as(|| _ = world.declare_dead(index, DeathCause::killed_by(9)), body)
     }
 
     /// The same where `confirm` makes the death known.

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use swath_sync::{DeathCause, Party, SlotId, SlotTable};
+use swath_sync::{DeathCause, Party, SlotId, SlotTable, Witness};
 
 /// Long enough for the slowest machine, short enough to name what hangs.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -68,9 +68,9 @@ pub fn table() -> &'static SlotTable {
         // SAFETY: zeroed, aligned, never unmapped.
         let table = unsafe { SlotTable::from_ptr(memory) };
         let id = table.reserve().unwrap();
-        table.started(id, std::process::id(), 0);
-        assert!(table.enter(id, false));
-        Party::install(table, id);
+        assert!(table.enter(id));
+        // SAFETY: 1. reserved above; 2. and 3. tests use no other table.
+        unsafe { Party::install(table, id) };
         memory as usize
     });
     // SAFETY: as above.
@@ -111,12 +111,16 @@ pub fn fork_as(id: SlotId, life: Life, body: impl FnOnce(&Party)) -> Child {
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            // SAFETY: plain system calls; `_exit` runs none of the test process's destructors.
+            // SAFETY: plain system calls; `_exit` runs none of the test process's destructors. The slot was reserved for this
+            // child, tests use no other table, what was the parent's is not the child's, and children have one thread.
             unsafe {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                 let run = || {
                     Party::install(table, id);
-                    assert!(table.enter(id, life == Life::Watched));
+                    assert!(match life {
+                        Life::Watched => table.enter_watched(id),
+                        Life::Unwatched => table.enter(id),
+                    });
                     body(&Party::current().unwrap());
                 };
                 let code = if catch_unwind(AssertUnwindSafe(run)).is_ok() { 0 } else { 101 };
@@ -124,10 +128,22 @@ pub fn fork_as(id: SlotId, life: Life, body: impl FnOnce(&Party)) -> Child {
             }
         }
         pid => {
-            table.started(id, pid as u32, 0);
+            watched_by(id, pid as u32, Witness::Service);
             Child { id, pid: pid as u32, reaped: false }
         }
     }
+}
+
+/// Notes the process of a slot, and who tells of its death.
+pub fn watched_by(id: SlotId, pid: u32, witness: Witness) {
+    // SAFETY: the tests' children have their slots from them.
+    unsafe { table().started(id, pid, 0, witness) };
+}
+
+/// What the service thread does after a confirmed exit, or if nobody ever comes.
+pub fn declare_dead(id: SlotId, cause: DeathCause) {
+    // SAFETY: the tests say so of slots that nobody was started for, and of children that were reaped.
+    unsafe { table().mark_dead(id, cause) };
 }
 
 impl Child {
@@ -154,7 +170,7 @@ impl Child {
     /// What the service thread does after a confirmed exit.
     pub fn mark_dead(&self, cause: DeathCause) {
         assert!(self.reaped);
-        table().mark_dead(self.id, cause);
+        declare_dead(self.id, cause);
     }
 
     /// It ended by itself and well.
@@ -183,7 +199,7 @@ impl Drop for Child {
             let cause = self.reap();
             self.mark_dead(cause);
         }
-        table().mark_dead(self.id, DeathCause::UNKNOWN);
+        declare_dead(self.id, DeathCause::UNKNOWN);
         table().release(self.id);
     }
 }

@@ -14,6 +14,7 @@ use super::me::Me;
 use super::score::Score;
 use super::seat::{SEATS, Seat, Whereabouts};
 use super::urgency;
+use crate::party;
 use crate::scenario::{Finding, Verdict};
 use crate::stage::Stage;
 use crate::victim;
@@ -175,7 +176,7 @@ impl<'s> Game<'s> {
             // The kernel's mark alone has to do for a while.
             std::thread::sleep(Duration::from_micros(self.dice.below(2000) as u64));
         }
-        self.table.mark_dead(id, DeathCause(signal as u32));
+        party::confirm_death(self.table, id, DeathCause(signal as u32));
         for act in &self.acts {
             act.bury(seat, id).map_err(|wrong| Foul::Wrong(format!("{}: {wrong}", act.name())))?;
         }

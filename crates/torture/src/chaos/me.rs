@@ -8,6 +8,7 @@ use super::act::Act;
 use super::dice::Dice;
 use super::fault;
 use super::seat::{Seat, Whereabouts};
+use crate::party;
 
 const LAPS_PER_GATHERING: usize = 4;
 
@@ -26,8 +27,8 @@ pub(crate) struct Me {
 impl Me {
     /// Enters the slot: from here on the kernel watches.
     pub(crate) fn enter(table: &'static SlotTable, id: SlotId, seat: usize, words: Seat, dice: Dice) -> Me {
-        Party::install(table, id);
-        assert!(table.enter(id, true), "the slot was reserved for this process");
+        party::install(table, id);
+        assert!(party::enter(table, id, true), "the slot was reserved for this process");
         let party = Party::current().expect("installed");
         Me { party, seat, words, act: Cell::new(0), laps: Cell::new(0), dice: RefCell::new(dice) }
     }

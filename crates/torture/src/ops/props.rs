@@ -11,7 +11,7 @@ use swath_sync::{
 };
 
 use crate::stage::{STATE_BYTES, Stage};
-use crate::{victim, watchdog};
+use crate::{party, victim, watchdog};
 
 const LOCK_AT: usize = 512 * 1024;
 const EVENT_AT: usize = LOCK_AT + 256;
@@ -136,14 +136,14 @@ pub(crate) fn reserve_all(stage: &Stage) {
 /// Enters `id` and becomes it.
 pub(crate) fn become_party(stage: &Stage, id: SlotId, arm_life_word: bool) -> Party {
     let table = table(stage);
-    Party::install(table, id);
-    assert!(table.enter(id, arm_life_word), "the slot was reserved");
+    party::install(table, id);
+    assert!(party::enter(table, id, arm_life_word), "the slot was reserved");
     Party::current().expect("installed")
 }
 
 /// What the service thread does after the confirmed exit.
 pub(crate) fn confirm_death(stage: &Stage, id: SlotId) {
-    table(stage).mark_dead(id, KILLED);
+    party::confirm_death(table(stage), id, KILLED);
 }
 
 /// The slots of the dead are free again and can be given to newcomers.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use swath_sync::{Liveness, Party, SlotId, SlotState};
 
 use super::props::{self, VICTIM};
+use crate::party;
 use crate::scenario::{Case, Entrance, Finding, Moment, Scenario, Verdict, case, expect};
 use crate::stage::Stage;
-use crate::word;
 
 /// The victim enters its slot.
 struct Enter {
@@ -19,7 +19,6 @@ struct Enter {
 impl Scenario for Enter {
     fn set(&self, stage: &Stage) {
         props::reserve_all(stage);
-        props::table(stage).started(VICTIM, 1, 1);
     }
 
     fn companions(&self) -> &[Entrance] {
@@ -31,21 +30,20 @@ impl Scenario for Enter {
         stage.arrive(n + 1);
         let table = props::table(stage);
         loop {
-            let seen = table.state_word(VICTIM.index).load(std::sync::atomic::Ordering::SeqCst);
             match table.liveness(VICTIM) {
                 Liveness::Starting => {}
                 Liveness::Alive => return Ok(Verdict::Clean),
                 Liveness::ThreadDead | Liveness::Dead(_) | Liveness::Gone => return Ok(Verdict::Recovered),
             }
-            word::wait(table.state_word(VICTIM.index), seen, Some(Duration::from_millis(50)));
+            table.await_entry(VICTIM, Duration::from_millis(50));
         }
     }
 
     fn victim<'s>(&'s self, stage: &'s Stage) -> Box<dyn FnOnce() + 's> {
         let table = props::table(stage);
         Box::new(move || {
-            std::hint::black_box(table.enter(VICTIM, self.arm));
-            Party::install(table, VICTIM);
+            std::hint::black_box(party::enter(table, VICTIM, self.arm));
+            party::install(table, VICTIM);
             let _ = std::hint::black_box(Party::current());
         })
     }
@@ -66,7 +64,7 @@ impl Scenario for Enter {
         expect(next == Some(expected), || format!("the next tenant is {next:?}"))?;
         expect(table.liveness(VICTIM) == Liveness::Gone, || "the dead one is not gone".to_owned())?;
         expect(table.liveness(expected) == Liveness::Starting, || "the newcomer is not starting".to_owned())?;
-        expect(table.enter(expected, true), || "the newcomer cannot enter".to_owned())?;
+        expect(party::enter(table, expected, true), || "the newcomer cannot enter".to_owned())?;
         expect(table.liveness(expected) == Liveness::Alive, || "the newcomer does not live".to_owned())?;
         Ok(if state == SlotState::Live { Verdict::Recovered } else { Verdict::Clean })
     }
