@@ -85,43 +85,40 @@ fn paint((path, width, height): (PathBuf, usize, usize)) -> Result<(), Failure> 
     Picture { width, height, rgb }.write(&path)
 }
 
-fn main() -> Result<()> {
+/// A folder with four pictures, and a file that is none.
+fn sample(pool: &Pool) -> Result<tempfile::TempDir, Failure> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).with_extension("png");
+    let sizes = [("beach", 640, 480), ("castle", 480, 640), ("dog", 300, 300), ("icon", 64, 32)];
+    pool.try_map(paint, sizes.map(|(name, width, height)| (path(name), width, height)))?;
+    fs::write(path("broken"), "not a picture")?;
+    Ok(folder)
+}
+
+/// The pictures in a folder, without the thumbnails of an earlier run.
+fn pictures(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<std::io::Result<Vec<PathBuf>>>()?;
+    paths.retain(|path| path.extension().is_some_and(|end| end == "png"));
+    paths.retain(|path| !path.to_string_lossy().ends_with("_thumb.png"));
+    paths.sort();
+    Ok(paths)
+}
+
+fn main() -> Result<(), Failure> {
     swath::init();
     let pool = Pool::builder().workers(4).build()?;
-    let made = match std::env::args().nth(1) {
-        Some(_) => None,
-        None => Some(tempfile::tempdir().map_err(|error| Error::other(error.to_string()))?),
-    };
-    let folder = made.as_ref().map_or_else(
-        || PathBuf::from(std::env::args().nth(1).unwrap_or_default()),
-        |made| made.path().to_owned(),
-    );
-    if made.is_some() {
-        let sizes = [("beach", 640, 480), ("castle", 480, 640), ("dog", 300, 300), ("icon", 64, 32)];
-        pool.try_map(
-            paint,
-            sizes.map(|(name, width, height)| (folder.join(name).with_extension("png"), width, height)),
-        )?;
-        fs::write(folder.join("broken.png"), "not a picture")
-            .map_err(|error| Error::other(error.to_string()))?;
-    }
+    let given = std::env::args().nth(1).map(PathBuf::from);
+    let made = if given.is_none() { Some(sample(&pool)?) } else { None };
+    let folder = given.or(made.as_ref().map(|made| made.path().to_owned())).expect("one of both");
 
-    let entries =
-        fs::read_dir(&folder).map_err(|error| Error::other(format!("{}: {error}", folder.display())))?;
-    let mut pictures: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    pictures.retain(|path| path.extension().is_some_and(|end| end == "png"));
-    pictures.retain(|path| !path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_thumb")));
-    pictures.sort();
-
-    let made = pool.try_map_with(shrink, pictures.clone()).chunk(1).each()?;
-    for (path, outcome) in pictures.iter().zip(made) {
+    let pictures = pictures(&folder)?;
+    let outcomes = pool.try_map_with(shrink, pictures.clone()).chunk(1).each()?;
+    for (path, outcome) in pictures.iter().zip(outcomes) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match outcome {
             Ok(done) => println!("{name}: {done}"),
-            Err(error) => println!(
-                "{name}: {}",
-                error.causes().first().map_or(error.to_string(), |cause| cause.what.to_string())
-            ),
+            Err(error) => println!("{name}: {}", error.causes()[0].what),
         }
     }
     Ok(())
