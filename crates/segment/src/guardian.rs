@@ -141,12 +141,9 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     for pidfd in &killed {
         process::wait_exit(pidfd, deadline.saturating_duration_since(Instant::now()));
     }
-    while workers.kill_leftovers() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    if let Some(id) = &id {
-        descendants::kill_all(id);
-    }
+    let marked = id.as_ref().map(descendants::marked_by);
+    let led = workers.lead();
+    descendants::kill_all(deadline, |pid| led(pid) || marked.as_ref().is_some_and(|marked| marked(pid)));
     if let (Some(id), Ok(stat)) = (&id, file::stat(lock))
         && still
     {
@@ -204,22 +201,14 @@ impl Workers {
         self.0.iter().filter_map(kill).collect()
     }
 
-    /// What a kernel started stays in its worker's group when the worker is gone: same group, same terminal session as
-    /// ours, not older than the worker. Whether there was any.
-    fn kill_leftovers(&self) -> bool {
-        let Ok(own) = process::stat(process::getpid()) else { return false };
-        let mut any = false;
-        for pid in process::all_pids().unwrap_or_default() {
-            let Ok(pidfd) = process::pidfd_open(pid) else { continue };
-            let Ok(stat) = process::stat(pid) else { continue };
-            let worker = self.0.get(&stat.group);
-            if worker.is_some_and(|&start| stat.start_ticks >= start && stat.session == own.session)
-                && stat.state != 'Z'
-            {
-                any = true;
-                let _ = process::pidfd_signal(&pidfd, SIGKILL);
-            }
+    /// Whether a worker leads a process's group: what a kernel started stays in it when the worker is gone, if it does not leave.
+    /// Same group, same terminal session as ours, not older than the worker.
+    fn lead(&self) -> impl Fn(u32) -> bool {
+        let ours = process::stat(process::getpid()).map(|own| own.session).ok();
+        move |pid| {
+            let Ok(stat) = process::stat(pid) else { return false };
+            let in_time = self.0.get(&stat.group).is_some_and(|&start| stat.start_ticks >= start);
+            in_time && Some(stat.session) == ours && stat.state != 'Z'
         }
-        any
     }
 }

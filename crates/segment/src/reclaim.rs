@@ -3,12 +3,14 @@
 //! The only names that are removed are those in the name table of a session whose lock we hold, and its lock file.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use swath_platform::file::{self, Access};
 
 use crate::descendants;
 use crate::error::Result;
 use crate::layout::EntryImage;
+use crate::limits::DESCENDANTS_MS;
 use crate::name::{SessionId, shm_path, validate};
 use crate::snapshot::{LockFile, Snapshot, session_ids};
 
@@ -79,11 +81,13 @@ fn judge(name: &str, dry_run: bool) -> Verdict {
 /// D4–D6.
 fn clean_one(lock: &LockFile, dry_run: bool, report: &mut CleanReport) {
     let snapshot = lock.snapshot();
+    let marked = descendants::marked_by(&lock.id);
+    let deadline = Instant::now() + Duration::from_millis(DESCENDANTS_MS);
     let mut cleaned = Cleaned {
         id: lock.id.as_str().to_owned(),
         owner_pid: snapshot.as_ref().map_or(0, |snapshot| snapshot.header.coordinator_pid),
         names: Vec::new(),
-        programs: if dry_run { descendants::all(&lock.id) } else { descendants::kill_all(&lock.id) },
+        programs: if dry_run { descendants::all(marked) } else { descendants::kill_all(deadline, marked) },
         bytes: lock.stat.size,
         other_layout: None,
     };
