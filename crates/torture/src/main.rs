@@ -2,6 +2,7 @@
 //!
 //!     swath-torture steps [--op NAME] [--scenario NAME] [--full | --step K]
 //!     swath-torture chaos [--kills N] [--seed S]
+//!     swath-torture tasks [--kills N] [--seed S]
 //!     swath-torture rivals
 //!     swath-torture self-test
 //!     swath-torture list
@@ -25,6 +26,7 @@ mod seeded;
 mod self_test;
 mod stage;
 mod surroundings;
+mod tasks;
 mod trace;
 mod tracer;
 mod victim;
@@ -78,6 +80,18 @@ enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Kill the workers of pools at random moments while tasks, maps and streams are played, and hold every end against a model.
+    Tasks {
+        /// How many deaths.
+        #[arg(long, default_value_t = 3000)]
+        kills: u64,
+        /// Where the choices begin; another one each time if not given. Moments stay the scheduler's.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// This is the coordinator of such a run.
+        #[arg(long, hide = true)]
+        play: bool,
+    },
     /// Put other systems' primitives through the same, and print what becomes of the survivors.
     Rivals,
     /// Prove the harness: every seeded bug must be caught, every sound toy must pass.
@@ -88,6 +102,7 @@ enum Command {
 
 fn main() -> ExitCode {
     ops::become_helper_process();
+    tasks::become_worker();
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::List => {
@@ -102,6 +117,13 @@ fn main() -> ExitCode {
             ops::warm_up();
             chaos::run(kills, seed.unwrap_or_else(|| u64::from(std::process::id())))
         }),
+        Command::Tasks { kills, seed, play } => {
+            let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+            if play {
+                tasks::play(kills, seed);
+            }
+            surround().and_then(|()| tasks::run(kills, seed))
+        }
         Command::Rivals => prepare().and_then(|()| {
             ops::warm_up();
             rivals::run()

@@ -7,8 +7,8 @@
 mod act;
 mod acts;
 mod arena;
-mod dice;
-mod fault;
+pub(crate) mod dice;
+pub(crate) mod fault;
 mod game;
 mod me;
 mod score;
