@@ -153,26 +153,6 @@ extern "C" fn last_drain() {
 }
 
 impl Relay {
-    /// Waits until no more than `left` count the pool, while something moves at least once in a grace; whether that came.
-    fn await_last(&self, pool: &Weak<()>, left: usize) -> bool {
-        let begun = Instant::now();
-        let (mut moved, mut deadline) = (self.moved.load(Ordering::Relaxed), begun + TERM_GRACE);
-        let mut new = self.lock();
-        while pool.strong_count() > left {
-            let time = deadline.saturating_duration_since(Instant::now());
-            if time.is_zero() {
-                let now = self.moved.load(Ordering::Relaxed);
-                if now == moved || begun.elapsed() >= OUTPUT_MAX {
-                    return false;
-                }
-                (moved, deadline) = (now, Instant::now() + TERM_GRACE);
-                continue;
-            }
-            new = self.ended.wait_timeout(new, time).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
     /// The relay of this process; its thread is started at the first call.
     fn get() -> Result<&'static Relay, String> {
         static STARTING: Mutex<()> = Mutex::new(());
@@ -205,6 +185,26 @@ impl Relay {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
         self.new.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no more than `left` count the pool, while something moves at least once in a grace; whether that came.
+    fn await_last(&self, pool: &Weak<()>, left: usize) -> bool {
+        let begun = Instant::now();
+        let (mut moved, mut deadline) = (self.moved.load(Ordering::Relaxed), begun + TERM_GRACE);
+        let mut new = self.lock();
+        while pool.strong_count() > left {
+            let time = deadline.saturating_duration_since(Instant::now());
+            if time.is_zero() {
+                let now = self.moved.load(Ordering::Relaxed);
+                if now == moved || begun.elapsed() >= OUTPUT_MAX {
+                    return false;
+                }
+                (moved, deadline) = (now, Instant::now() + TERM_GRACE);
+                continue;
+            }
+            new = self.ended.wait_timeout(new, time).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     fn run(&self) -> ! {

@@ -11,6 +11,10 @@ use crate::deadline::Deadline;
 #[cfg(not(loom))]
 use crate::limits::SIMPLE_QUEUE_CAPACITY;
 use crate::party::Party;
+#[cfg(not(loom))]
+use crate::place::in_place_of_another;
+#[cfg(not(loom))]
+use crate::queue::QueuePlan;
 use crate::queue::{Cell, InHand, Nothing, Queue, QueueError};
 
 /// A [`Queue`] whose items stay in it until whoever got them says that they are done.
@@ -197,63 +201,17 @@ impl<T: Pod> fmt::Debug for SimpleQueue<T> {
     }
 }
 
+/// A joinable queue that has no place yet.
 #[cfg(not(loom))]
-pub use self::plans::{JoinableQueuePlan, SimpleQueuePlan};
+#[derive(Copy, Clone, Debug)]
+pub struct JoinableQueuePlan<T>(QueuePlan<T>);
+
+/// A simple queue that has no place yet.
+#[cfg(not(loom))]
+#[derive(Copy, Clone, Debug)]
+pub struct SimpleQueuePlan<T>(QueuePlan<T>);
 
 #[cfg(not(loom))]
-mod plans {
-    use std::alloc::Layout;
-
-    use super::{JoinableQueue, SimpleQueue};
-    use crate::place::{InPlace, Plan};
-    use crate::queue::{Queue, QueuePlan};
-    use bytemuck::Pod;
-
-    macro_rules! wraps_a_queue {
-        ($object:ident, $plan:ident, $kind:literal, $what:literal) => {
-            #[doc = $what]
-            #[derive(Copy, Clone, Debug)]
-            pub struct $plan<T>(pub(super) QueuePlan<T>);
-
-            // SAFETY: a transparent wrapper of a queue.
-            unsafe impl<T: Pod> InPlace for $object<T> {
-                const KIND: &'static str = $kind;
-                const ELEMENT: (usize, usize) = <Queue<T> as InPlace>::ELEMENT;
-
-                fn layout(cells: usize) -> Option<Layout> {
-                    <Queue<T> as InPlace>::layout(cells)
-                }
-
-                unsafe fn at<'a>(memory: *mut u8, cells: usize) -> &'a Self {
-                    // SAFETY: by the caller's word; transparent.
-                    unsafe {
-                        let queue: &'a Queue<T> = <Queue<T> as InPlace>::at(memory, cells);
-                        &*(std::ptr::from_ref(queue) as *const Self)
-                    }
-                }
-            }
-
-            // SAFETY: as the queue's.
-            unsafe impl<T: Pod> Plan for $plan<T> {
-                type Object = $object<T>;
-
-                fn cells(&self) -> usize {
-                    self.0.cells()
-                }
-
-                unsafe fn place(self, memory: *mut u8) {
-                    // SAFETY: by the caller's word.
-                    unsafe { self.0.place(memory) }
-                }
-            }
-        };
-    }
-
-    wraps_a_queue!(
-        JoinableQueue,
-        JoinableQueuePlan,
-        "joinable queue",
-        "A joinable queue that has no place yet."
-    );
-    wraps_a_queue!(SimpleQueue, SimpleQueuePlan, "simple queue", "A simple queue that has no place yet.");
-}
+in_place_of_another!(impl [T: Pod] JoinableQueue<T>, by JoinableQueuePlan<T>, as Queue<T>, "joinable queue");
+#[cfg(not(loom))]
+in_place_of_another!(impl [T: Pod] SimpleQueue<T>, by SimpleQueuePlan<T>, as Queue<T>, "simple queue");

@@ -88,4 +88,43 @@ macro_rules! in_place {
     };
 }
 
-pub(crate) use in_place;
+/// [`InPlace`] and [`Plan`] for a transparent wrapper of another object, whose plan is a tuple of the other's.
+///
+/// `unsafe` is said in here for the type's file: only for types that are `repr(transparent)`.
+macro_rules! in_place_of_another {
+    (impl [$($generics:tt)*] $object:ty, by $plan:ty, as $other:ty, $kind:literal) => {
+        // SAFETY: as the object that it is.
+        unsafe impl<$($generics)*> $crate::place::InPlace for $object {
+            const KIND: &'static str = $kind;
+            const ELEMENT: (usize, usize) = <$other as $crate::place::InPlace>::ELEMENT;
+
+            fn layout(cells: usize) -> Option<std::alloc::Layout> {
+                <$other as $crate::place::InPlace>::layout(cells)
+            }
+
+            unsafe fn at<'a>(memory: *mut u8, cells: usize) -> &'a Self {
+                // SAFETY: by the caller's 1 and 2; transparent.
+                unsafe {
+                    let other: &'a $other = <$other as $crate::place::InPlace>::at(memory, cells);
+                    &*(std::ptr::from_ref(other) as *const Self)
+                }
+            }
+        }
+
+        // SAFETY: as the other's plan.
+        unsafe impl<$($generics)*> $crate::place::Plan for $plan {
+            type Object = $object;
+
+            fn cells(&self) -> usize {
+                self.0.cells()
+            }
+
+            unsafe fn place(self, memory: *mut u8) {
+                // SAFETY: by the caller's 1 and 2.
+                unsafe { self.0.place(memory) }
+            }
+        }
+    };
+}
+
+pub(crate) use {in_place, in_place_of_another};

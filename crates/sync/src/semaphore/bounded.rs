@@ -1,7 +1,5 @@
 //! A semaphore that notices when it is released more often than acquired.
 
-#[cfg(not(loom))]
-use std::alloc::Layout;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -11,7 +9,7 @@ use super::{Cell, FREE, KEPT, NONE, Permit, Semaphore, SemaphoreError};
 use crate::owner::Owner;
 use crate::party::Party;
 #[cfg(not(loom))]
-use crate::place::{InPlace, Plan};
+use crate::place::in_place_of_another;
 
 /// A [`Semaphore`] that never has more permits than in the beginning: a release without a permit that somebody keeps is an
 /// error, and changes nothing. (Python's: any party may give back what another one took and keeps.)
@@ -90,31 +88,4 @@ impl fmt::Debug for BoundedSemaphore {
 }
 
 #[cfg(not(loom))]
-// SAFETY: as the semaphore that it is.
-unsafe impl InPlace for BoundedSemaphore {
-    const KIND: &'static str = "bounded semaphore";
-
-    fn layout(cells: usize) -> Option<Layout> {
-        Semaphore::layout(cells)
-    }
-
-    unsafe fn at<'a>(memory: *mut u8, cells: usize) -> &'a Self {
-        // SAFETY: passed on; the type is transparent.
-        unsafe { &*(std::ptr::from_ref(Semaphore::at(memory, cells)) as *const Self) }
-    }
-}
-
-#[cfg(not(loom))]
-// SAFETY: as the semaphore's plan.
-unsafe impl Plan for BoundedSemaphorePlan {
-    type Object = BoundedSemaphore;
-
-    fn cells(&self) -> usize {
-        self.0.cells()
-    }
-
-    unsafe fn place(self, memory: *mut u8) {
-        // SAFETY: passed on.
-        unsafe { self.0.place(memory) }
-    }
-}
+in_place_of_another!(impl [] BoundedSemaphore, by BoundedSemaphorePlan, as Semaphore, "bounded semaphore");
