@@ -130,7 +130,7 @@ fn open_arena(arena: &SegmentRef, coordinator: u32) -> Result<File, String> {
 fn serve(mut hand: Hand) -> ! {
     let mut descriptor = board::blank();
     let (mut last_sequence, mut last_sweeps) = (0, 0);
-    let mut clerk = None;
+    let (mut clerk, mut answered) = (None, false);
     loop {
         // Read before the news: what comes later rings again.
         let heard = hand.board.doorbell();
@@ -151,7 +151,12 @@ fn serve(mut hand: Hand) -> ! {
         }
         // One at a time: a phase does not wait for all tasks.
         if clerk.as_mut().is_some_and(|clerk| clerk.run_one(&mut hand)) {
+            answered = true;
             continue;
+        }
+        // Where both share a processor, whoever waits for the answer goes on when we let go of it, and not before.
+        if std::mem::take(&mut answered) {
+            std::thread::yield_now();
         }
         hand.board.wait_doorbell(heard);
     }
