@@ -182,7 +182,7 @@ fn say_farewell(hand: &mut Hand, words: &Farewell) {
 fn serve(mut hand: Hand, contract: &Contract) -> ! {
     let mut descriptor = board::blank();
     let (mut last_sequence, mut last_sweeps) = (0, 0);
-    let mut clerk = None;
+    let (mut clerk, mut answered) = (None, false);
     let mut grown = Growth::new(contract.max_growth);
     loop {
         // Read before the news: what comes later rings again.
@@ -209,7 +209,12 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         }
         // One at a time: a phase does not wait for all tasks.
         if clerk.as_mut().is_some_and(|clerk| clerk.run_one(&mut hand)) {
+            answered = true;
             continue;
+        }
+        // Where both share a processor, whoever waits for the answer goes on when we let go of it, and not before.
+        if std::mem::take(&mut answered) {
+            std::thread::yield_now();
         }
         if !hand.board.wait_doorbell(heard, contract.idle_timeout) {
             retire(&mut hand, contract);

@@ -500,6 +500,10 @@ impl Desk {
                 Stage::Seated { cell, serial } => {
                     let (cell, serial) = (*cell, *serial);
                     drop(life);
+                    // Where both share a processor, the worker begins when we let go of it, and not before.
+                    if !self.table.cells()[cell].is_over(serial) {
+                        std::thread::yield_now();
+                    }
                     if self.table.cells()[cell].wait(serial, || ticket.is_over(), left) {
                         self.collect_one(cell, serial);
                     }
