@@ -9,8 +9,8 @@ use crate::tracer::{Stop, Tracee};
 
 /// An operation of more instructions than this does not end.
 const STEPS_MAX: usize = 4_000_000;
-/// So far the state is compared after each step.
-const WATCHED_STEPS_MAX: usize = 20_000;
+/// So far the state is compared after each step. What is longer makes segments, and has its words there.
+const WATCHED_STEPS_MAX: usize = 4_000;
 /// How often the victim may need a cue before it is called hung.
 const CUES_MAX: usize = 20;
 /// What a breakpoint hit costs, in steps.

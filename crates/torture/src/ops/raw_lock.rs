@@ -193,7 +193,7 @@ impl Scenario for Play {
     }
 
     fn short_points(&self) -> usize {
-        if self.fault == Fault::Pause { 25 } else { 100 }
+        if self.fault == Fault::Pause { 20 } else { 60 }
     }
 
     fn fault(&self) -> Fault {

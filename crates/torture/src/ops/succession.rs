@@ -44,7 +44,7 @@ trait Heirloom {
 
     /// As [`Scenario::short_points`], for all deaths of the forerunner together.
     fn short_points(&self) -> usize {
-        400
+        300
     }
 
     /// Who else is there.

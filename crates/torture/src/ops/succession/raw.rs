@@ -35,7 +35,7 @@ impl Heirloom for Raw {
 
     /// Each costs a look into `/proc`, and often a slice.
     fn short_points(&self) -> usize {
-        100
+        40
     }
 
     fn prepare(&self) {
