@@ -20,7 +20,8 @@ pub struct Report {
     pub rows_per_chunk: usize,
     /// Version of the formula that drew the borders when none were given.
     pub geometry_version: u32,
-    /// Chunks that took effect, by worker index.
+    /// Chunks that took effect, by worker index, as far as each worker had said so when the phase was over: the last one of each may
+    /// be missing here.
     pub committed_by_worker: Vec<u64>,
     /// Attempts beyond the first, over all chunks.
     pub retried: u64,
