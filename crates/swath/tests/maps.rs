@@ -22,6 +22,25 @@ fn squares(range: std::ops::Range<u64>) -> Vec<u64> {
     range.map(square).collect()
 }
 
+/// Kills workers until it is `over`: one that has taken some more since the last one in its place was killed. However slow the machine is, it
+/// is not faster than the work. How many were killed.
+fn kill_those_who_work(pool: &Pool, over: &AtomicBool) -> u32 {
+    let (mut count, mut seen) = (0, std::collections::HashMap::new());
+    while !over.load(Ordering::Relaxed) {
+        for worker in pool.stats().workers {
+            let before = seen.entry(worker.index).or_insert(worker.claims);
+            // A pidfd, so that a pid that was reused meanwhile is not hit: the pool's list is read again after opening.
+            let opened = process::pidfd_open(worker.pid).ok().filter(|_| worker.claims > *before + 5);
+            if let Some(fd) = opened.filter(|_| pool.pids().contains(&worker.pid)) {
+                *before = worker.claims;
+                count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    count
+}
+
 #[test]
 fn c19_a_map_is_a_serial_loop() {
     for workers in [0, 1, 2] {
@@ -166,18 +185,7 @@ fn maps_survive_kills() {
     let pool = pool(2);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let killed = scope.spawn(|| {
-            let mut count = 0;
-            while !over.load(Ordering::Relaxed) {
-                let opened =
-                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
-                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
-                    count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
-                }
-                std::thread::sleep(Duration::from_millis(3));
-            }
-            count
-        });
+        let killed = scope.spawn(|| kill_those_who_work(&pool, &over));
         let slow_square = |n: u64| {
             let end = Instant::now() + Duration::from_micros(100);
             while Instant::now() < end {}

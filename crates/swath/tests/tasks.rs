@@ -34,6 +34,25 @@ fn kill(pid: u32, number: i32) {
     process::pidfd_signal(&pidfd, number).expect("signalled");
 }
 
+/// Kills workers until it is `over`: one that has taken some more since the last one in its place was killed. However slow the machine is, it
+/// is not faster than the work. How many were killed.
+fn kill_those_who_work(pool: &Pool, over: &AtomicBool) -> u32 {
+    let (mut count, mut seen) = (0, std::collections::HashMap::new());
+    while !over.load(Ordering::Relaxed) {
+        for worker in pool.stats().workers {
+            let before = seen.entry(worker.index).or_insert(worker.claims);
+            // A pidfd, so that a pid that was reused meanwhile is not hit: the pool's list is read again after opening.
+            let opened = process::pidfd_open(worker.pid).ok().filter(|_| worker.claims > *before + 5);
+            if let Some(fd) = opened.filter(|_| pool.pids().contains(&worker.pid)) {
+                *before = worker.claims;
+                count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    count
+}
+
 // ---- functions of tasks ----------------------------------------------------------------------------------------------
 
 fn square(n: u64) -> u64 {
@@ -317,16 +336,7 @@ fn a_task_for_a_certain_worker_stays_its_own() {
         swath::current_task().expect("a task").worker()
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let opened =
-                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
-                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
-                    let _ = process::pidfd_signal(&fd, signal::KILL);
-                }
-                std::thread::sleep(Duration::from_millis(4));
-            }
-        });
+        scope.spawn(|| kill_those_who_work(&pool, &over));
         // Its lane is full all the time.
         let tasks: Vec<Task<usize>> = (0..1500)
             .map(|_| pool.submit_with(me, ()).on_worker(0).retries(1000).submit().expect("taken"))
@@ -410,18 +420,7 @@ fn every_task_is_told_whatever_is_killed() {
     let pool = pool(3);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let killed = scope.spawn(|| {
-            let mut count = 0;
-            while !over.load(Ordering::Relaxed) {
-                let opened =
-                    pool.pids().first().and_then(|pid| Some((*pid, process::pidfd_open(*pid).ok()?)));
-                if let Some((_, fd)) = opened.filter(|(pid, _)| pool.pids().contains(pid)) {
-                    count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
-                }
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            count
-        });
+        let killed = scope.spawn(|| kill_those_who_work(&pool, &over));
         let slow_square = |n: u64| {
             let end = Instant::now() + Duration::from_micros(200);
             while Instant::now() < end {}
