@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use swath_sync::{Pipe, PipeEnd, PipeError, PipeSide, SlotId};
 
-use super::stream::Stream;
+use super::stream::{PATIENCE, Stream};
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
@@ -66,8 +66,9 @@ impl Act for Tubes {
             me.inside(END, || pipe.end(&me.party, room, side)).map_err(|error| error.to_string())?;
         self.receive(me, &mut end, &streams[1 - role])?;
         let message = message(streams[role].next(), me.one_in(3));
-        match me.inside(SEND, || end.send_bytes(&message)) {
+        match me.inside(SEND, || end.send_bytes_timeout(&message, PATIENCE)) {
             Ok(()) | Err(PipeError::PeerDied { .. }) => {}
+            Err(PipeError::TimedOut) => streams[role].take_back(),
             Err(error) => return Err(error.to_string()),
         }
         self.receive(me, &mut end, &streams[1 - role])?;

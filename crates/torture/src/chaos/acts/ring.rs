@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use swath_sync::{RingError, SlotId, SpscRing};
 
-use super::stream::Stream;
+use super::stream::{PATIENCE, Stream};
 use crate::chaos::act::Act;
 use crate::chaos::arena::Arena;
 use crate::chaos::me::Me;
 use crate::chaos::seat::SEATS;
 
-/// More than can be pushed while the consumer waits elsewhere.
+/// More than is pushed while the consumer waits elsewhere, unless it gets no processor for long.
 const CAPACITY: usize = 64;
 
 const HOLD: usize = 0;
@@ -47,11 +47,13 @@ impl Act for Belts {
         let text = |error: RingError| error.to_string();
         if me.seat.is_multiple_of(2) {
             let mut end = me.inside(HOLD, || ring.producer(&me.party)).map_err(text)?;
-            match me.inside(PUSH, || end.push(stream.next())) {
+            match me.inside(PUSH, || end.push_timeout(stream.next(), PATIENCE)) {
                 // It is in the ring all the same, or was not sent: a death explains it.
-                Ok(()) | Err(RingError::PeerDied { .. }) => me.inside(LET_GO, || drop(end)),
+                Ok(()) | Err(RingError::PeerDied { .. }) => {}
+                Err(RingError::Full) => stream.take_back(),
                 Err(error) => return Err(text(error)),
             }
+            me.inside(LET_GO, || drop(end));
             return Ok(());
         }
         let mut end = me.inside(HOLD, || ring.consumer(&me.party)).map_err(text)?;
@@ -71,6 +73,10 @@ impl Act for Belts {
     fn bury(&self, seat: usize, _dead: SlotId) -> Result<(), String> {
         self.streams[seat / 2].bury();
         Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("rings: {:?} of {CAPACITY} wait", self.rings.map(SpscRing::len))
     }
 
     fn tally(&self) -> Result<(), String> {

@@ -1,9 +1,13 @@
 //! The model of what goes from one to one: numbers, in order, none twice. Each death at either end may cost one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::chaos::arena::Arena;
 use crate::scenario::expect;
+
+/// Who sends waits so long for room at most: the receiver may have gone to where all gather, and wait there for the sender.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(super) struct Stream {
     /// The next number to send, and the one to be received next.
@@ -22,6 +26,11 @@ impl Stream {
     /// The number to send now.
     pub(super) fn next(&self) -> u64 {
         self.sent.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// The number was not sent: there was no room. The next one is the same.
+    pub(super) fn take_back(&self) {
+        self.sent.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// A number has come.
