@@ -20,7 +20,7 @@ use crate::reference::text_of;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"swathctl");
 
 /// Changes with anything that another build would misread.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Changes with the meaning of a segment table entry; programs that agree on it can clean up after each other.
 pub const NAMES_VERSION: u32 = 1;
@@ -97,7 +97,7 @@ impl HeaderImage {
         (self.layout_version, self.layout_hash) == (LAYOUT_VERSION, LAYOUT_HASH)
     }
 
-    /// "1/89abcdef01234567": version and hash.
+    /// "2/89abcdef01234567": version and hash.
     pub fn layout(&self) -> String {
         format!("{}/{:016x}", self.layout_version, self.layout_hash)
     }

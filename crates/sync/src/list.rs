@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use self::value::ListValue;
-use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::atomics::{AtomicU32, AtomicU64, Ordering, fence, yield_now};
 use crate::deadline::Deadline;
 use crate::owner::{Holder, Owner};
 use crate::park;
@@ -39,8 +39,10 @@ struct Quiet {
 #[repr(transparent)]
 pub struct ListWord(AtomicU64);
 
-/// How often a getter looks again when setters are faster. More only if the words are garbage.
+/// How often a getter looks when setters are faster.
 const LOOKS_MAX: usize = 1000;
+/// How often before it gives its processor away between looks.
+const LOOKS_IN_A_ROW: usize = 100;
 /// In a slot's version word: `version:34 | owner:30`.
 const VERSION_SHIFT: u32 = 30;
 /// Each copy begins with a word that says kind and length.
@@ -74,6 +76,12 @@ pub enum ListError {
         index: usize,
         /// Who.
         holder: Holder,
+    },
+    /// The slot was set again during each of 1000 looks at it.
+    #[error("slot {index} was set again each time that it was looked at")]
+    Overtaken {
+        /// Which slot.
+        index: usize,
     },
     /// What lies in the slot was not written by this code.
     #[error("slot {index} holds no value but garbage")]
@@ -128,9 +136,15 @@ impl ShareableList {
     }
 
     /// The value of slot `index`, as some `set` left it. Never waits.
+    ///
+    /// # Errors
+    /// [`ListError::Overtaken`] when setters are faster all the time: by a long value that is set without a pause.
     pub fn get(&self, index: usize) -> Result<ListValue, ListError> {
         let place = self.place(index)?;
-        for _ in 0..LOOKS_MAX {
+        for look in 0..LOOKS_MAX {
+            if look >= LOOKS_IN_A_ROW {
+                yield_now();
+            }
             let seen = self.word(place.at).load(Ordering::Acquire);
             let version = seen >> VERSION_SHIFT;
             let copy = place.copy(version);
@@ -144,7 +158,7 @@ impl ShareableList {
                 return ListValue::of_words(head, &words).ok_or(ListError::Garbage { index });
             }
         }
-        Err(ListError::Garbage { index })
+        Err(ListError::Overtaken { index })
     }
 
     /// Sets slot `index`, waiting while another party sets the same slot.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use swath_platform::life::{self, OWNER_DIED};
 
-use self::slot::{CLEANING, next_generation};
+use self::slot::{CLEANING, cause_of, cause_word, next_generation};
 pub use self::slot::{Liveness, Slot, SlotId, SlotState, Witness};
 use crate::atomics::{AtomicU32, AtomicU64, Ordering, wait_until, wake_all};
 use crate::deadline::Deadline;
@@ -269,7 +269,7 @@ impl SlotTable {
         }
         match state {
             SlotState::Free => Liveness::Gone,
-            SlotState::Dead => Liveness::Dead(DeathCause(slot.cause.load(Ordering::Acquire))),
+            SlotState::Dead => Liveness::Dead(cause_of(slot.cause.load(Ordering::Acquire), id.generation)),
             // The mark may be a later tenant's, if the slot changed hands after the load above; then this one is gone.
             _ if slot.life.load(Ordering::Acquire) & OWNER_DIED != 0 => Liveness::ThreadDead,
             SlotState::Starting => Liveness::Starting,
@@ -299,7 +299,20 @@ impl SlotTable {
     /// S4, from this very state.
     fn die(&self, id: SlotId, word: u32, cause: DeathCause) -> Result<(), u32> {
         let slot = self.slot(id.index);
-        slot.cause.store(cause.0, Ordering::Release);
+        // The cause before the state. It is changed from what it was before the look at the state: who was stopped in between
+        // does not write over a later tenant's.
+        let mut noted = slot.cause.load(Ordering::Acquire);
+        loop {
+            let now = slot.state.load(Ordering::Acquire);
+            if now != word {
+                return Err(now);
+            }
+            let new = cause_word(id.generation, cause);
+            match slot.cause.compare_exchange(noted, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(other) => noted = other,
+            }
+        }
         let dead = SlotState::Dead.word(id.generation);
         slot.state.compare_exchange(word, dead, Ordering::AcqRel, Ordering::Acquire)?;
         wake_all(&slot.state);

@@ -43,7 +43,7 @@ fn words_are_where_and_what_the_documents_say() {
 
     // SAFETY: nobody has it.
     unsafe { table.mark_dead(ids[4], DeathCause::exit(3)) };
-    assert_eq!(bytes(slot(4), 0..16), [0b111, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0]);
+    assert_eq!(bytes(slot(4), 0..16), [0b111, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0b1_0000, 0]);
     assert_eq!(bytes(slot(0), 20..24), [1, 0, 0, 0]);
     table.release(ids[4]);
     assert_eq!(bytes(slot(4), 0..4), [0b100, 0, 0, 0]);

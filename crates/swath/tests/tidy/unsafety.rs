@@ -104,6 +104,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/segment/tests/tracer/calls.rs", "ptrace"),
     ("crates/swath/tests/steps.rs", "ptrace, and instructions that stop a worker"),
     ("crates/sync/tests/condvar_processes.rs", "places a condition in shared memory"),
+    ("crates/sync/tests/loom_slots.rs", "who is dead"),
     ("crates/sync/tests/loom_once.rs", "reads what the once wrote"),
     ("crates/sync/tests/once_processes.rs", "places a once in shared memory"),
     ("crates/sync/tests/recursive_processes.rs", "places a mutex in shared memory"),

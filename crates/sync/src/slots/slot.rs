@@ -34,6 +34,21 @@ pub enum SlotState {
     Dead,
 }
 
+/// Of the cause word, `generation:12 | cause:20`.
+const CAUSE_BITS: u32 = 20;
+const CAUSE_MASK: u32 = (1 << CAUSE_BITS) - 1;
+
+/// What ended this generation, as the cause word says it.
+pub(super) fn cause_word(generation: u16, cause: DeathCause) -> u32 {
+    u32::from(generation) << CAUSE_BITS | cause.0 & CAUSE_MASK
+}
+
+/// What ended this generation, if the cause word speaks of it.
+pub(super) fn cause_of(word: u32, generation: u16) -> DeathCause {
+    let known = word >> CAUSE_BITS == u32::from(generation) && word & CAUSE_MASK != CAUSE_MASK;
+    if known { DeathCause(word & CAUSE_MASK) } else { DeathCause::UNKNOWN }
+}
+
 impl SlotState {
     pub(super) fn of_word(word: u32) -> (Self, u16) {
         let state = match word & 3 {
