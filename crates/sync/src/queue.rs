@@ -3,28 +3,32 @@
 //! The idea of a lap in each cell is Dmitry Vyukov's bounded queue; that an item stays in its cell under its
 //! reader's name until the reader is done, and that head and tail decide nothing, is what deaths ask for.
 
+mod hand;
+#[cfg(not(loom))]
+mod plan;
 mod turns;
+mod wait;
 mod word;
 
-#[cfg(not(loom))]
-use std::alloc::Layout;
 use std::fmt;
-use std::mem;
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
+pub(crate) use self::hand::{Claim, InHand};
+#[cfg(not(loom))]
+pub use self::plan::QueuePlan;
 pub(crate) use self::turns::{Belongings, Nothing, Nought, Turn};
+use self::wait::Refusal;
 pub(crate) use self::word::{State, Word};
 use crate::atomics::{AtomicU32, AtomicU64, Ordering};
 use crate::deadline::Deadline;
 #[cfg(not(loom))]
 use crate::limits::QUEUE_CAPACITY_MAX;
-use crate::owner::{Holder, Owner};
+use crate::owner::Holder;
 use crate::park;
 use crate::party::Party;
 use crate::pod::PodCell;
-use crate::waiting::Waiting;
 
 /// A bounded first-in first-out queue, for any number of parties at both ends.
 ///
@@ -98,20 +102,6 @@ pub enum QueueError {
     },
     /// Somebody called [`Queue::close`]: nothing is put any more, and all that was put has been got.
     #[error("the queue is closed")]
-    Closed,
-}
-
-/// Whether this process is a forked copy of the one that has things in hand: what it drops is not its own to give back.
-fn is_copy() -> bool {
-    #[cfg(not(loom))]
-    return swath_platform::fork::is_copy();
-    #[cfg(loom)]
-    false
-}
-
-/// Why an attempt did not succeed: for now, or for good.
-pub(crate) enum Refusal {
-    Later(Option<Owner>),
     Closed,
 }
 
@@ -311,131 +301,6 @@ impl<T: Pod> Queue<T> {
         }
     }
 
-    #[inline(always)]
-    fn find_or_closed(&self) -> Result<Turn, Refusal> {
-        match self.find_turn() {
-            Ok(turn) => Ok(turn),
-            Err(nought) if self.is_closed() => self.find_in_closed(nought),
-            Err(Nought { writer }) => Err(Refusal::Later(writer)),
-        }
-    }
-
-    /// The queue is closed, so who claims a turn from now on gives it up: one more look decides.
-    #[cold]
-    fn find_in_closed(&self, _before: Nought) -> Result<Turn, Refusal> {
-        crate::atomics::model_fence();
-        match self.find_turn() {
-            Ok(turn) => Ok(turn),
-            Err(Nought { writer: Some(writer) }) => Err(Refusal::Later(Some(writer))),
-            Err(Nought { writer: None }) => Err(Refusal::Closed),
-        }
-    }
-
-    #[cold]
-    fn await_item<R, B: Belongings<T>>(
-        &self,
-        party: &Party,
-        deadline: Deadline,
-        belongings: &B,
-        refusal: Refusal,
-        attempt: impl Fn() -> Result<R, Refusal>,
-    ) -> Result<R, QueueError> {
-        if let Refusal::Closed = refusal {
-            return Err(QueueError::Closed);
-        }
-        self.wait_for(party, deadline, &self.quiet.items, belongings, attempt).map_err(
-            |refusal| match refusal {
-                Refusal::Closed => QueueError::Closed,
-                Refusal::Later(writer) => {
-                    QueueError::Empty { behind: writer.map(|writer| party.table().holder(writer)) }
-                }
-            },
-        )
-    }
-
-    /// Tries again until it is there, looking after the dead in between.
-    #[cold]
-    fn wait_for<R, B: Belongings<T>>(
-        &self,
-        party: &Party,
-        deadline: Deadline,
-        parked: &AtomicU32,
-        belongings: &B,
-        attempt: impl Fn() -> Result<R, Refusal>,
-    ) -> Result<R, Refusal> {
-        let now = matches!(deadline, Deadline::Now);
-        if !now && let Some(result) = spin_for(&attempt) {
-            return result;
-        }
-        let mut waiting = Waiting::new(party, deadline);
-        loop {
-            waiting.look();
-            if waiting.deaths_seen() != self.quiet.swept.load(Ordering::Relaxed) {
-                self.sweep(party, belongings, false);
-            }
-            let refused = match attempt() {
-                Err(Refusal::Later(writer)) => writer,
-                other => return other,
-            };
-            if refused.is_some_and(|writer| party.table().is_dead(writer)) {
-                self.sweep(party, belongings, false);
-                if !waiting.is_over() {
-                    continue;
-                }
-            }
-            if waiting.is_over() {
-                self.sweep(party, belongings, !now);
-                return attempt();
-            }
-            let mark = park::announce(parked);
-            match attempt() {
-                Err(Refusal::Later(_)) => {}
-                other => return other,
-            }
-            if waiting.sleep(parked, mark) {
-                self.sweep(party, belongings, true);
-            }
-        }
-    }
-
-    /// Waits until nothing is in the queue or in anybody's hands; for `join`.
-    pub(crate) fn wait_finished<B: Belongings<T>>(
-        &self,
-        party: &Party,
-        deadline: Deadline,
-        belongings: &B,
-    ) -> bool {
-        let attempt = || if self.is_finished() { Ok(()) } else { Err(Refusal::Later(None)) };
-        attempt().is_ok() || self.wait_for(party, deadline, &self.quiet.finished, belongings, attempt).is_ok()
-    }
-
-    /// An item is done: tells who waits for all of them, if this was the last. Whoever comes last sees that it is.
-    pub(crate) fn finished_one(&self) {
-        crate::atomics::model_fence();
-        if self.quiet.finished.load(Ordering::SeqCst) & park::ASLEEP != 0 && self.is_finished() {
-            park::take_mark(&self.quiet.finished, &self.quiet.finished);
-        }
-    }
-
-    /// Whether a getter would not wait, or would find something that a dead party left.
-    pub(crate) fn has_item_or_is_closed(&self, party: &Party) -> bool {
-        match self.find_or_closed() {
-            Ok(_) | Err(Refusal::Closed) => true,
-            Err(Refusal::Later(_)) => {
-                let table = party.table();
-                let news = table.deaths().load(Ordering::Acquire) != self.quiet.swept.load(Ordering::Relaxed);
-                news && self.has_a_dead_owner(table)
-            }
-        }
-    }
-
-    /// The word to sleep on until there is an item, and the value to sleep while it has. Asks about all who have something
-    /// in hand, once a slice: an item whose holder nobody watches comes back by that.
-    pub(crate) fn announce_getter(&self, party: &Party) -> (&AtomicU32, u32) {
-        self.ask_about_owners(party.table());
-        (&self.quiet.items, park::announce(&self.quiet.items))
-    }
-
     #[cfg(loom)]
     /// A queue of `N` cells for a model.
     pub fn for_model<const N: usize>() -> Box<Self> {
@@ -464,98 +329,6 @@ impl<T: Pod, const N: usize> Queue<T, [Cell<T>; N]> {
     }
 }
 
-/// Tries again and again for a moment, as a hand-over between running processes takes.
-fn spin_for<R>(attempt: &impl Fn() -> Result<R, Refusal>) -> Option<Result<R, Refusal>> {
-    let found = std::cell::Cell::new(None);
-    let ready = || match attempt() {
-        Err(Refusal::Later(_)) => false,
-        other => {
-            found.set(Some(other));
-            true
-        }
-    };
-    park::spin(ready);
-    found.take()
-}
-
-/// A cell to write: published, or a turn without an item when dropped.
-pub(crate) struct Claim<'q, T: Pod, B: Belongings<T>> {
-    queue: &'q Queue<T>,
-    turn: Turn,
-    belongings: &'q B,
-}
-
-impl<'q, T: Pod, B: Belongings<T>> Claim<'q, T, B> {
-    #[inline(always)]
-    pub(crate) fn value(&self) -> &'q PodCell<T> {
-        &self.queue.cells[self.turn.index].value
-    }
-
-    /// Q2: the item is there. Killed before: Q4 by whoever meets the cell.
-    #[inline(always)]
-    pub(crate) fn publish(self) {
-        let Turn { index, word, .. } = self.turn;
-        self.queue.cells[index].word.store(Word::full(word.lap()).0, Ordering::Release);
-        park::take_mark(&self.queue.quiet.items, &self.queue.quiet.items);
-        mem::forget(self);
-    }
-}
-
-impl<T: Pod, B: Belongings<T>> Drop for Claim<'_, T, B> {
-    fn drop(&mut self) {
-        if is_copy() {
-            return;
-        }
-        let (queue, Turn { index, word, .. }) = (self.queue, self.turn);
-        if B::ANY {
-            // Killed in it: we are a dead putter, and Q4 discards it again.
-            self.belongings.discard(&self.value().load());
-        }
-        queue.give_back(index, word);
-    }
-}
-
-/// An item in our hands, in its cell: finished, or put back when dropped.
-pub(crate) struct InHand<'q, T: Pod> {
-    queue: &'q Queue<T>,
-    index: usize,
-    me: Owner,
-}
-
-impl<'q, T: Pod> InHand<'q, T> {
-    #[inline]
-    pub(crate) fn value(&self) -> &'q PodCell<T> {
-        &self.queue.cells[self.index].value
-    }
-
-    /// Q7: the item is done. Killed before: it is delivered again.
-    pub(crate) fn finish(self) {
-        if self.queue.leave(self.index, State::Reading, self.me, |lap| Word::free(lap.wrapping_add(1))) {
-            self.queue.freed();
-            self.queue.finished_one();
-        }
-        mem::forget(self);
-    }
-
-    /// Q8: the item is done, and what belongs to it is given back. Killed before the first step: delivered again; after
-    /// it: Q4 gives it back.
-    pub(crate) fn finish_and_discard<B: Belongings<T>>(self, belongings: &B) {
-        let me = self.me;
-        if self.queue.leave(self.index, State::Reading, me, |lap| Word::owned(lap, State::Drained, me)) {
-            self.queue.drain(self.index, me, belongings);
-        }
-        mem::forget(self);
-    }
-}
-
-impl<T: Pod> Drop for InHand<'_, T> {
-    fn drop(&mut self) {
-        if !is_copy() && self.queue.leave(self.index, State::Reading, self.me, Word::returned) {
-            self.queue.returned(); // Q9
-        }
-    }
-}
-
 impl<T: Pod> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
@@ -568,47 +341,3 @@ impl<T: Pod> fmt::Debug for Queue<T> {
 
 // SAFETY: items are copied by atomic accesses, or lent while the cell's word names one owner.
 unsafe impl<T: Pod + Send, C: ?Sized> Sync for Queue<T, C> {}
-
-/// A queue that has no place yet.
-#[cfg(not(loom))]
-#[derive(Copy, Clone, Debug)]
-pub struct QueuePlan<T> {
-    capacity: usize,
-    _item: std::marker::PhantomData<T>,
-}
-
-#[cfg(not(loom))]
-// SAFETY: 1: the head, then as many cells, padded to the alignment of the whole, as the fat reference has it. 2: atomics,
-// and values of Pod. 3: indices are reduced to the number of cells, which is private.
-unsafe impl<T: Pod> crate::place::InPlace for Queue<T> {
-    const KIND: &'static str = "queue";
-    const ELEMENT: (usize, usize) = (size_of::<T>(), align_of::<T>());
-
-    fn layout(cells: usize) -> Option<Layout> {
-        if !(1..=QUEUE_CAPACITY_MAX).contains(&cells) {
-            return None;
-        }
-        let head = Layout::new::<Queue<T, [Cell<T>; 0]>>();
-        let (whole, at) = head.extend(Layout::array::<Cell<T>>(cells).ok()?).ok()?;
-        debug_assert_eq!(at, std::mem::offset_of!(Queue<T, [Cell<T>; 0]>, cells));
-        Some(whole.pad_to_align())
-    }
-
-    unsafe fn at<'a>(memory: *mut u8, cells: usize) -> &'a Self {
-        debug_assert!(memory.addr().is_multiple_of(align_of::<Queue<T, [Cell<T>; 0]>>()));
-        // SAFETY: by the caller's 1 and 2; any bytes are a valid queue.
-        unsafe { &*(std::ptr::slice_from_raw_parts(memory, cells) as *const Self) }
-    }
-}
-
-#[cfg(not(loom))]
-// SAFETY: zero is an empty queue.
-unsafe impl<T: Pod> crate::place::Plan for QueuePlan<T> {
-    type Object = Queue<T>;
-
-    fn cells(&self) -> usize {
-        self.capacity
-    }
-
-    unsafe fn place(self, _memory: *mut u8) {}
-}
