@@ -62,7 +62,11 @@ fn a_death_at_any_step_leaves_it_to_the_next() {
         let shared = Shared::new();
         let dying = {
             let shared = shared.clone();
-            thread::spawn(move || mortal.live(world, 1, || drop(shared.value(&world.party(1)))))
+            thread::spawn(move || {
+                mortal.live(world, 1, || {
+                    let _ = shared.value(&world.party(1));
+                })
+            })
         };
         let (called, value) = shared.value(&world.party(0));
         let lived = dying.join().unwrap();

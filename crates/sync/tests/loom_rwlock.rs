@@ -53,7 +53,11 @@ fn no_wake_is_lost_between_two_writers_and_a_reader() {
         let lock = Arc::new(RwLock::new([0, 0]));
         let (writing, reading) = (lock.clone(), lock.clone());
         let writer = thread::spawn(move || without_slices(|| count(&writing, &world.party(1))));
-        let reader = thread::spawn(move || without_slices(|| drop(look(&reading, &world.party(2)))));
+        let reader = thread::spawn(move || {
+            without_slices(|| {
+                let _ = look(&reading, &world.party(2));
+            })
+        });
         without_slices(|| count(&lock, &world.party(0)));
         writer.join().unwrap();
         reader.join().unwrap();
@@ -100,7 +104,11 @@ fn a_reader_that_dies_at_any_step_is_swept() {
         let lock = Arc::new(RwLock::new([0, 0]));
         let dying = {
             let lock = lock.clone();
-            thread::spawn(move || mortal.live(world, 1, || drop(look(&lock, &world.party(1)))))
+            thread::spawn(move || {
+                mortal.live(world, 1, || {
+                    let _ = look(&lock, &world.party(1));
+                })
+            })
         };
         count(&lock, &world.party(0));
         dying.join().unwrap();
