@@ -49,11 +49,45 @@ pub enum What {
     },
     /// We ended the worker, since nobody wants the task any more.
     Cancelled,
-    /// The worker could not be told what to do: a segment that does not attach, arguments that do not decode.
+    /// The worker could not be told what to do: a segment that does not attach, a function that is not there.
     Setup {
         /// Why.
         message: String,
     },
+    /// Arguments that do not decode, a result that cannot be encoded.
+    Codec {
+        /// Which, and why.
+        message: String,
+    },
+}
+
+impl What {
+    /// The worker could not begin, since `message`.
+    #[cold]
+    pub(crate) fn setup(message: impl Into<String>) -> Fault {
+        Box::new(What::Setup { message: shorten(message.into()) })
+    }
+
+    /// The worker was given the name of a function that it does not have.
+    #[cold]
+    pub(crate) fn not_here() -> Fault {
+        What::setup("its function is not in this executable")
+    }
+
+    /// What came, `what`, is not what was to come.
+    #[cold]
+    pub(crate) fn undecodable(what: &str, error: impl fmt::Display) -> Fault {
+        Box::new(What::Codec { message: shorten(format!("{what} cannot be decoded: {error}")) })
+    }
+
+    /// A value of type `R` cannot travel.
+    #[cold]
+    pub(crate) fn unencodable<R>(error: impl fmt::Display) -> Fault {
+        let name = std::any::type_name::<R>();
+        Box::new(What::Codec {
+            message: shorten(format!("its result of type {name} cannot be encoded: {error}")),
+        })
+    }
 }
 
 /// [`What`] on its way out of a kernel. Boxed, so that the result of a chunk that went well stays a word or two.
@@ -144,6 +178,7 @@ impl fmt::Display for What {
             What::TimedOut { limit } => write!(f, "it took longer than {limit:?} and was killed"),
             What::Cancelled => f.write_str("it was cancelled"),
             What::Setup { message } => write!(f, "it could not begin: {message}"),
+            What::Codec { message } => f.write_str(message),
         }
     }
 }

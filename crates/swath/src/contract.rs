@@ -6,7 +6,7 @@
 use std::any::{Any, TypeId, type_name};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -16,32 +16,9 @@ use swath_platform::memory;
 
 use crate::cause::{Fault, What};
 use crate::error::{ErrorKind, Result};
-use crate::kernel::name_of;
 use crate::limits::GROWTH_LOOK;
 use crate::process::Limits;
-use crate::task::{self, Driver};
-
-/// A call that travels.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Call {
-    driver: u64,
-    function: u64,
-    args: Vec<u8>,
-}
-
-impl Call {
-    /// A call of `function` by `driver`, which knows its type.
-    pub(crate) fn new(driver: Driver, function: *const (), args: Result<Vec<u8>>) -> Result<Call> {
-        Ok(Call { driver: name_of(driver as *const ())?, function: name_of(function)?, args: args? })
-    }
-
-    /// Runs it here; its encoded value.
-    pub(crate) fn run(&self) -> Result<Vec<u8>, Fault> {
-        let mut out = Vec::new();
-        task::drive(self.driver, self.function, &self.args, &mut out)?;
-        Ok(out)
-    }
-}
+use crate::task::Call;
 
 /// What every worker is told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -68,9 +45,7 @@ impl Contract {
     /// Begins to keep it in this process: the shared object is known, the initializer has run.
     pub(crate) fn enter(&self) -> Result<(), Fault> {
         if let Some(shared) = &self.shared {
-            let store = OBJECT.get_or_init(Mutex::default);
-            *store.lock().unwrap_or_else(PoisonError::into_inner) =
-                Shared { encoded: Some(Arc::new(shared.clone())), decoded: HashMap::new() };
+            *object() = Shared { encoded: Some(Arc::new(shared.clone())), decoded: HashMap::new() };
         }
         self.initializer.as_ref().map_or(Ok(()), |call| call.run().map(drop))
     }
@@ -115,7 +90,12 @@ struct Shared {
     decoded: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
-static OBJECT: OnceLock<Mutex<Shared>> = OnceLock::new();
+static OBJECT: LazyLock<Mutex<Shared>> = LazyLock::new(Mutex::default);
+
+/// Nothing that can panic half-way runs under this lock, but the user's `Deserialize`, which changes nothing of it.
+fn object() -> MutexGuard<'static, Shared> {
+    OBJECT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The object that was given to [`PoolBuilder::shared`](crate::PoolBuilder::shared): sent once per worker, decoded at the first call.
 ///
@@ -123,8 +103,7 @@ static OBJECT: OnceLock<Mutex<Shared>> = OnceLock::new();
 /// When the pool has none, or one of another type.
 pub fn worker_shared<T: DeserializeOwned + Send + Sync + 'static>() -> Arc<T> {
     let wanted = type_name::<T>();
-    let store = OBJECT.get_or_init(Mutex::default);
-    let mut shared = store.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = object();
     if let Some(known) = shared.decoded.get(&TypeId::of::<T>()) {
         return known.clone().downcast().expect("filed under its type");
     }

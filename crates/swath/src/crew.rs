@@ -30,12 +30,13 @@ use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
 use crate::log::{self, Journals};
+use crate::memory_file;
 use crate::process::lineage;
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::{Decision, Respawn};
 use crate::stats::{Stats, WorkerStats};
-use crate::task::desk::{Desk, Kill, memory_file};
+use crate::task::desk::{Desk, Kill};
 
 use doorman::Doorman;
 use hiring::environment;
@@ -500,9 +501,9 @@ impl State {
 
 /// The contract, where workers read it.
 fn written(contract: &Contract) -> std::io::Result<(File, SegmentRef)> {
-    let (file, reference) = memory_file("swath-contract")?;
+    let (file, reference) = memory_file::new("swath-contract")?;
     file.write_all_at(&postcard::to_stdvec(contract).map_err(std::io::Error::other)?, 0)?;
-    Ok((file, reference))
+    Ok((file, reference.into()))
 }
 
 /// The last words of the worker whose arena this is.

@@ -75,7 +75,8 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
     true
 }
 
-fn text_of(payload: &(dyn Any + Send)) -> String {
+/// A panic's text.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "(a panic without a text)".into())

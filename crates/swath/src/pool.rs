@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cause::{Cause, Fault};
-use crate::contract::{Call, Contract, encode_shared};
+use crate::contract::{Contract, encode_shared};
 use crate::crew::Crew;
 use crate::drive::IntoFailure;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
 use crate::stats::{Stats, TaskCounts};
 use crate::task::office::Office;
-use crate::task::{self, background};
+use crate::task::{self, Call, background};
 
 /// A number of worker processes, kept ready. Phases of several threads run one after the other.
 ///

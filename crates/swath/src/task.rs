@@ -36,6 +36,7 @@
 //! The coordinator's death ends everything, as always.
 
 pub(crate) mod background;
+mod call;
 mod cell;
 pub(crate) mod clerk;
 pub(crate) mod desk;
@@ -52,8 +53,9 @@ pub(crate) mod table;
 mod ticket;
 mod watch;
 
+pub(crate) use call::Call;
 pub use clerk::{CurrentTask, current_task};
-pub(crate) use clerk::{Driver, call, call_without, drive, open, try_call};
+pub(crate) use clerk::{Driver, call, call_without, try_call};
 pub(crate) use group::first_done;
 pub use group::{AsCompleted, Until, Waited, as_completed, wait};
 pub use handle::Task;

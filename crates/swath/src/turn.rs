@@ -16,7 +16,7 @@ use swath_sync::Party;
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
 use crate::board::{Board, Cell, Flush};
-use crate::cause::{Cause, Fault, What, shorten};
+use crate::cause::{Cause, Fault, What};
 use crate::checksum::checksum;
 use crate::descriptor::{Descriptor, Mode, flag};
 use crate::geometry::Geometry;
@@ -136,7 +136,7 @@ impl<'t> Turn<'t> {
     pub(crate) unsafe fn function<F: Copy>(&self, name: u64) -> Result<F, Fault> {
         // SAFETY: by 1.
         let found = unsafe { kernel::function(name) };
-        found.ok_or_else(|| setup("the kernel is not in this executable"))
+        found.ok_or_else(What::not_here)
     }
 
     // ---- claims ------------------------------------------------------------------------------------------------------
@@ -230,9 +230,9 @@ impl<'t> Turn<'t> {
     ) -> Result<A, Fault> {
         self.prepare_memory()?;
         if self.bound.len() < arrays {
-            return Err(setup("the phase names fewer arrays than its kernel takes"));
+            return Err(What::setup("the phase names fewer arrays than its kernel takes"));
         }
-        check(&self.bound).map_err(|e| setup(e.to_string()))?;
+        check(&self.bound).map_err(|e| What::setup(e.to_string()))?;
         self.args()
     }
 
@@ -244,10 +244,10 @@ impl<'t> Turn<'t> {
 
     fn prepare_memory(&mut self) -> Result<(), Fault> {
         if self.hand.arena_epoch != self.descriptor.epoch {
-            self.hand.arena.clear().map_err(|e| setup(format!("its arena: {e}")))?;
+            self.hand.arena.clear().map_err(|e| What::setup(format!("its arena: {e}")))?;
             self.hand.arena_epoch = self.descriptor.epoch;
         }
-        self.bind().map_err(setup)
+        self.bind().map_err(What::setup)
     }
 
     fn bind(&mut self) -> Result<(), String> {
@@ -295,8 +295,7 @@ impl<'t> Turn<'t> {
     }
 
     fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
-        postcard::from_bytes(self.arg_bytes()?)
-            .map_err(|e| setup(format!("its arguments do not decode: {e}")))
+        postcard::from_bytes(self.arg_bytes()?).map_err(|e| What::undecodable("its arguments", e))
     }
 
     fn arg_bytes(&mut self) -> Result<&'t [u8], Fault> {
@@ -306,16 +305,16 @@ impl<'t> Turn<'t> {
             None => {
                 let segment = &descriptor.args;
                 if segment.len < len as u64 {
-                    return Err(setup("the arguments are longer than their segment"));
+                    return Err(What::setup("the arguments are longer than their segment"));
                 }
-                let base = self.hand.attach.get(segment, false).map_err(setup)?;
+                let base = self.hand.attach.get(segment, false).map_err(What::setup)?;
                 // SAFETY: in bounds by the check above; the coordinator wrote it before it published the phase, and does
                 // not change it while a claim is held; mappings stay until `retire`, which happens between turns.
                 unsafe { slice::from_raw_parts(base, len) }
             }
         };
         if checksum(bytes) != descriptor.args_checksum {
-            return Err(setup("the arguments did not arrive whole"));
+            return Err(What::setup("the arguments did not arrive whole"));
         }
         Ok(bytes)
     }
@@ -360,11 +359,11 @@ impl<'t> Turn<'t> {
         if self.hand.inline {
             return Ok(None);
         }
-        let base = self.hand.attach.get(&self.descriptor.team, true).map_err(setup)?;
+        let base = self.hand.attach.get(&self.descriptor.team, true).map_err(What::setup)?;
         // A worker may have a session of its own besides.
         // SAFETY: 1. the team's barrier and mutex are the pool's, all of whose workers are of that session.
         let party = unsafe { member() };
-        let party = party.map_err(|e| setup(e.to_string()))?;
+        let party = party.map_err(|e| What::setup(e.to_string()))?;
         Ok(Some((base, party)))
     }
 
@@ -389,10 +388,10 @@ impl<'t> Turn<'t> {
         match postcard::to_slice(value, &mut short) {
             Ok(encoded) => self.put_bytes(held, encoded),
             Err(postcard::Error::SerializeBufferFull) => {
-                let encoded = postcard::to_stdvec(value).map_err(|e| unencodable::<R>(&e))?;
+                let encoded = postcard::to_stdvec(value).map_err(What::unencodable::<R>)?;
                 self.put_bytes(held, &encoded)
             }
-            Err(e) => Err(unencodable::<R>(&e)),
+            Err(e) => Err(What::unencodable::<R>(e)),
         }
     }
 
@@ -461,7 +460,7 @@ impl<'t> Turn<'t> {
 
     fn append(&mut self, kind: Kind, bytes: &[u8], previous: At) -> Result<At, Fault> {
         let appended = self.hand.arena.append(self.descriptor.epoch, kind, bytes, previous);
-        appended.map_err(|e| setup(format!("no room for {} bytes of result: {e}", bytes.len())))
+        appended.map_err(|e| What::setup(format!("no room for {} bytes of result: {e}", bytes.len())))
     }
 
     // ---- accumulators ------------------------------------------------------------------------------------------------
@@ -477,7 +476,7 @@ impl<'t> Turn<'t> {
     /// *Killed before b*: they are FOLDED and run again. *Killed after b*: whoever repairs sets the rest to DONE.
     pub(crate) fn flush<Acc: Serialize>(&mut self, accumulator: &Acc, chunks: &[usize]) -> Result<(), Fault> {
         let epoch = self.descriptor.epoch;
-        let encoded = postcard::to_stdvec(accumulator).map_err(|e| unencodable::<Acc>(&e))?;
+        let encoded = postcard::to_stdvec(accumulator).map_err(What::unencodable::<Acc>)?;
         let word = self.cell().flush.load(Ordering::Relaxed);
         let previous = Flush::of_epoch(word, epoch).map_or(At::NONE, |flush| At::from_word(flush.at));
         let at = self.append(Kind::Accumulator, &encoded, previous)?;
@@ -511,17 +510,4 @@ impl<'t> Turn<'t> {
             self.hand.board.announce_sweep();
         }
     }
-}
-
-#[cold]
-fn setup(message: impl Into<String>) -> Fault {
-    Box::new(What::Setup { message: shorten(message.into()) })
-}
-
-#[cold]
-fn unencodable<R>(error: &postcard::Error) -> Fault {
-    Box::new(What::Failed {
-        message: format!("its result of type {} cannot be encoded: {error}", std::any::type_name::<R>()),
-        chain: Vec::new(),
-    })
 }

@@ -1,26 +1,15 @@
-//! Chunks that take too long: noticed by samples, not by one time stamp.
-//!
-//! Time passes for a chunk only from sample to sample, and never more than two intervals at once. A machine that was suspended,
-//! or a coordinator that was stopped, therefore does not kill workers that were stopped with it.
+//! Chunks that take too long: noticed by samples.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use swath_segment::{Reactor, Service};
 
 use crate::cause::What;
 use crate::crew::{Crew, Rung};
 use crate::limits::{SAMPLE_MAX, SAMPLE_MIN};
-
-/// What was seen of one worker.
-#[derive(Clone, Copy, Default)]
-struct Sample {
-    generation: u16,
-    claims: u64,
-    held_for: Duration,
-    told: bool,
-}
+use crate::samples::{Beat, Sample};
 
 /// Watches the workers of a crew until it is dropped.
 pub(crate) struct Watch {
@@ -32,9 +21,9 @@ struct Watcher {
     alive: Weak<()>,
     epoch: u32,
     limit: Duration,
-    interval: Duration,
-    last: Instant,
-    samples: Vec<Sample>,
+    beat: Beat,
+    /// By generation and claim.
+    samples: Vec<Sample<(u16, u64)>>,
 }
 
 impl Watch {
@@ -47,8 +36,7 @@ impl Watch {
             alive: Arc::downgrade(&alive),
             epoch,
             limit,
-            interval,
-            last: Instant::now(),
+            beat: Beat::new(interval),
             samples: vec![Sample::default(); crew.board.workers()],
         };
         Service::global().post(move |reactor| watcher.sleep(reactor));
@@ -64,14 +52,12 @@ impl Drop for Watch {
 
 impl Watcher {
     fn sleep(self, reactor: &mut Reactor) {
-        reactor.after(self.interval, Box::new(move |reactor| self.look(reactor)));
+        reactor.after(self.beat.interval, Box::new(move |reactor| self.look(reactor)));
     }
 
     fn look(mut self, reactor: &mut Reactor) {
         let Some(crew) = self.crew.upgrade().filter(|_| self.alive.strong_count() > 0) else { return };
-        let now = Instant::now();
-        let passed = now.saturating_duration_since(self.last).min(2 * self.interval);
-        self.last = now;
+        let passed = self.beat.passed();
         for index in 0..self.samples.len() {
             self.look_at(&crew, reactor, index, passed);
         }
@@ -86,14 +72,8 @@ impl Watcher {
         };
         let cell = crew.board.cell(index);
         let (claims, busy) = (cell.claims.load(Ordering::Relaxed), cell.current(self.epoch).is_some());
-        let sample = &mut self.samples[index];
-        if !present || !busy || (sample.generation, sample.claims) != (generation, claims) {
-            *sample = Sample { generation, claims, ..Sample::default() };
-            return;
-        }
-        sample.held_for += passed;
-        if sample.held_for >= self.limit && !sample.told {
-            sample.told = true;
+        let in_hand = (present && busy).then_some((generation, claims));
+        if self.samples[index].is_overdue(in_hand, passed, self.limit) {
             crew.escalate(reactor, index, generation, Rung::Ask, What::TimedOut { limit: self.limit });
         }
     }

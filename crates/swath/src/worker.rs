@@ -19,9 +19,10 @@ use crate::drive::Driver;
 use crate::kernel;
 use crate::ledger::Owner;
 use crate::log;
+use crate::memory_file::Place;
 use crate::process::lineage;
+use crate::task::clerk::Clerk;
 use crate::task::table::Table;
-use crate::task::{self, clerk::Clerk};
 use crate::turn::{Hand, Turn};
 
 /// Exit code of a worker that could not begin; the reason is on its standard error.
@@ -98,7 +99,7 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
     }
     let contract = read_contract(&board.contract(), coordinator)?;
     let cell = board.cell(assignment.cell);
-    let arena = task::open(&cell.arena(), coordinator)?;
+    let arena = Place::from(cell.arena()).open(coordinator)?;
     begin_log(&mut cache, board, assignment.cell, coordinator)?;
     // SAFETY: the cache, and so the mapping, lives as long as the process.
     crash::write_to(&unsafe { board.cell_for_ever(assignment.cell) }.crash);
@@ -147,7 +148,10 @@ fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u
 /// What the pool tells every worker.
 fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, String> {
     let mut bytes = Vec::new();
-    task::open(reference, coordinator)?.read_to_end(&mut bytes).map_err(|e| format!("its contract: {e}"))?;
+    Place::from(*reference)
+        .open(coordinator)?
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("its contract: {e}"))?;
     postcard::from_bytes(&bytes).map_err(|e| format!("its contract: {e}"))
 }
 
@@ -157,10 +161,8 @@ fn initialize(hand: &mut Hand, contract: &Contract) {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
-    let limited = contract
-        .limits
-        .apply()
-        .map_err(|e| Box::new(What::Setup { message: format!("its limits ({}): {e}", contract.limits) }));
+    let limited =
+        contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
     match limited.and_then(|()| contract.enter()) {
         Ok(()) => hand.board.cell(hand.index).set_ready(),
         Err(what) => {

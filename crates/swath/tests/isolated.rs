@@ -159,7 +159,7 @@ fn what_cannot_be_encoded_is_an_error_of_its_own() {
     let error = isolated(take, Awkward { encodes: false }).expect_err("it cannot travel");
     assert_eq!(error.kind(), ErrorKind::Codec, "{error}");
     let error = isolated(take, Awkward { encodes: true }).expect_err("it cannot arrive");
-    assert_eq!(error.kind(), ErrorKind::Spawn, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Codec, "{error}");
     assert!(error.to_string().contains("Awkward"), "{error}");
 }
 

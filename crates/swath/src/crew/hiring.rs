@@ -20,11 +20,11 @@ use crate::init;
 use crate::ledger::Owner;
 use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT};
 use crate::log::berth::BELL_FD;
+use crate::memory_file;
 use crate::output::{Lines, Stream};
 use crate::process::lineage;
 use crate::relay::Tap;
 use crate::respawn::Decision;
-use crate::task::desk::memory_file;
 use crate::worker::Assignment;
 
 impl Crew {
@@ -41,9 +41,9 @@ impl Crew {
     fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
         let slots = self.session.slots();
         let (arena, arena_ref) =
-            memory_file("swath-arena").map_err(|e| format!("memory for its results: {e}"))?;
+            memory_file::new("swath-arena").map_err(|e| format!("memory for its results: {e}"))?;
         let slot = slots.reserve().ok_or("all slots of the session are taken")?;
-        self.board.cell(index).assign(arena_ref, self.journals.open(index));
+        self.board.cell(index).assign(arena_ref.into(), self.journals.open(index));
         let spawned = self.enrol(index, slot).and_then(|()| self.spawn(reactor, index, slot));
         let (child, tap) = spawned.inspect_err(|_| {
             if let Some(desk) = self.desk.get() {

@@ -65,14 +65,14 @@ fn chunk<A: DeserializeOwned, R: Serialize>(
     call: impl Fn(A) -> Result<R, Fault>,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
-    let mut bytes = chunk_of(items, held.chunk()).ok_or_else(|| setup("its items are not there".into()))?;
+    let mut bytes = chunk_of(items, held.chunk()).ok_or_else(|| What::setup("its items are not there"))?;
     let goes_on = turn.descriptor.has(flag::KEEP_GOING);
     for _ in held.rows.clone() {
         let (length, mut decoded) = (out.len(), false);
         // Whatever of it is the user's code may panic: `Deserialize`, the function, `Serialize`.
         let end = panic_note::catching(|| {
-            let (item, rest) = postcard::take_from_bytes(bytes)
-                .map_err(|e| setup(format!("an item does not decode: {e}")))?;
+            let (item, rest) =
+                postcard::take_from_bytes(bytes).map_err(|e| What::undecodable("an item", e))?;
             (bytes, decoded) = (rest, true);
             put::<R>(&Ok(call(item)?), out)
         });
@@ -89,10 +89,7 @@ fn chunk<A: DeserializeOwned, R: Serialize>(
 /// Appends an item's end.
 fn put<R: Serialize>(end: &Result<R, Cause>, out: &mut Vec<u8>) -> Result<(), Fault> {
     let written = postcard::to_io(end, out);
-    written.map(drop).map_err(|e| {
-        let name = std::any::type_name::<R>();
-        setup(format!("its result of type {name} cannot be encoded: {e}"))
-    })
+    written.map(drop).map_err(What::unencodable::<R>)
 }
 
 /// The bytes of chunk `chunk`, by the table of offsets at the beginning.
@@ -102,9 +99,4 @@ fn chunk_of(items: &[u8], chunk: usize) -> Option<&[u8]> {
         usize::try_from(u64::from_le_bytes(bytes.try_into().ok()?)).ok()
     };
     items.get(offset(chunk)?..offset(chunk + 1)?)
-}
-
-#[cold]
-fn setup(message: String) -> Fault {
-    Box::new(What::Setup { message: crate::cause::shorten(message) })
 }

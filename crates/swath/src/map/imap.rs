@@ -34,7 +34,7 @@ fn stream<A: DeserializeOwned, R: Serialize>(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     // SAFETY: the coordinator names this driver together with a function of exactly this type.
-    let function = unsafe { kernel::function::<fn(A) -> R>(function) }.ok_or_else(not_here)?;
+    let function = unsafe { kernel::function::<fn(A) -> R>(function) }.ok_or_else(What::not_here)?;
     run(args, out, |item| Ok(function(item)))
 }
 
@@ -45,7 +45,8 @@ fn try_stream<A: DeserializeOwned, R: Serialize, E: IntoFailure>(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     // SAFETY: as above.
-    let function = unsafe { kernel::function::<fn(A) -> Result<R, E>>(function) }.ok_or_else(not_here)?;
+    let function =
+        unsafe { kernel::function::<fn(A) -> Result<R, E>>(function) }.ok_or_else(What::not_here)?;
     run(args, out, |item| function(item).map_err(|error| Box::new(error.into_failure())))
 }
 
@@ -54,28 +55,13 @@ fn run<A: DeserializeOwned, R: Serialize>(
     out: &mut Vec<u8>,
     call: impl Fn(A) -> Result<R, Fault>,
 ) -> Result<(), Fault> {
-    let items: Vec<A> =
-        postcard::from_bytes(args).map_err(|e| setup(format!("its items do not decode: {e}")))?;
+    let items: Vec<A> = postcard::from_bytes(args).map_err(|e| What::undecodable("its items", e))?;
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
     let cause = |what: Fault| Cause::new(worker, pid, *what);
     let ends = items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
     let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
-    panic_note::catching(|| {
-        postcard::to_io(&answer, out).map(drop).map_err(|e| {
-            let name = std::any::type_name::<R>();
-            setup(format!("a result of type {name} cannot be encoded: {e}"))
-        })
-    })
-}
-
-fn not_here() -> Fault {
-    setup("its function is not in this executable".into())
-}
-
-#[cold]
-fn setup(message: String) -> Fault {
-    Box::new(What::Setup { message: crate::cause::shorten(message) })
+    panic_note::catching(|| postcard::to_io(&answer, out).map(drop).map_err(What::unencodable::<R>))
 }
 
 /// A chunk on its way. One that could not be submitted waits for its turn like the others.
@@ -310,6 +296,24 @@ fn again(error: &Error) -> Error {
     error.kind().with(error.to_string()).with_causes(error.causes().to_vec())
 }
 
+impl<I, R> Window<'_, I, R>
+where
+    I: Iterator<Item: Serialize>,
+    R: Serialize + DeserializeOwned,
+{
+    /// The next value; of the chunks under way, `choose` says which is to be opened for it.
+    fn next_by(&mut self, choose: impl Fn(&VecDeque<Chunk<R>>) -> Option<usize>) -> Option<Result<R>> {
+        loop {
+            if let Some(value) = self.ready.pop_front() {
+                return Some(value);
+            }
+            self.fill();
+            let chunk = choose(&self.under_way).and_then(|index| self.under_way.remove(index))?;
+            self.open(chunk);
+        }
+    }
+}
+
 /// Values of a stream, in the items' order.
 pub struct Imap<'p, I: Iterator, R> {
     window: Window<'p, I, R>,
@@ -323,17 +327,7 @@ where
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
-        loop {
-            if let Some(value) = self.window.ready.pop_front() {
-                return Some(value);
-            }
-            self.window.fill();
-            match self.window.under_way.pop_front() {
-                Some(chunk) => self.window.open(chunk),
-                None if self.window.ready.is_empty() => return None,
-                None => {}
-            }
-        }
+        self.window.next_by(|_| Some(0))
     }
 }
 
@@ -350,23 +344,11 @@ where
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
-        loop {
-            if let Some(value) = self.window.ready.pop_front() {
-                return Some(value);
-            }
-            self.window.fill();
-            let under_way = &self.window.under_way;
+        self.window.next_by(|under_way| {
             let refused = under_way.iter().position(|chunk| chunk.task.is_err());
-            let tasks = under_way.iter().filter_map(|chunk| chunk.task.as_ref().ok());
-            match refused.or_else(|| crate::task::first_done(tasks)) {
-                Some(index) => {
-                    if let Some(chunk) = self.window.under_way.remove(index) {
-                        self.window.open(chunk);
-                    }
-                }
-                None if self.window.ready.is_empty() => return None,
-                None => {}
-            }
-        }
+            refused.or_else(|| {
+                crate::task::first_done(under_way.iter().filter_map(|chunk| chunk.task.as_ref().ok()))
+            })
+        })
     }
 }

@@ -38,6 +38,54 @@ pub enum Output {
     Lines,
 }
 
+/// The options that every process of one's own has, for builders with a field `settings`.
+macro_rules! common_options {
+    () => {
+        /// A name, for messages and [`current_process`](crate::current_process); `process-N` by default.
+        pub fn name(mut self, name: impl Into<String>) -> Self {
+            self.settings.name = Some(name.into());
+            self
+        }
+
+        /// Sets a variable of the process's environment, before it begins.
+        pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+            self.settings.env.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+            self
+        }
+
+        /// Takes a variable out of the process's environment.
+        pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+            self.settings.env.push((name.as_ref().to_owned(), None));
+            self
+        }
+
+        /// The process's working directory; this program's by default.
+        pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
+            self.settings.cwd = Some(directory.as_ref().to_owned());
+            self
+        }
+
+        /// What the process may use; what this program may by default.
+        pub fn limits(mut self, limits: Limits) -> Self {
+            self.settings.limits = limits;
+            self
+        }
+
+        /// Where its standard output goes; where this program's goes by default.
+        pub fn stdout(mut self, output: Output) -> Self {
+            self.settings.stdout = output;
+            self
+        }
+
+        /// Where its standard error goes; where this program's goes by default.
+        pub fn stderr(mut self, output: Output) -> Self {
+            self.settings.stderr = output;
+            self
+        }
+    };
+}
+pub(super) use common_options;
+
 /// How a process is to be; made by [`Process::builder`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a process is started by spawn or fork"]
@@ -47,35 +95,7 @@ pub struct ProcessBuilder {
 }
 
 impl ProcessBuilder {
-    /// A name, for messages and [`current_process`](crate::current_process); `process-N` by default.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.settings.name = Some(name.into());
-        self
-    }
-
-    /// Sets a variable of its environment, before it begins.
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.settings.env.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
-        self
-    }
-
-    /// Takes a variable out of its environment.
-    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
-        self.settings.env.push((name.as_ref().to_owned(), None));
-        self
-    }
-
-    /// Its working directory; this program's by default.
-    pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
-        self.settings.cwd = Some(directory.as_ref().to_owned());
-        self
-    }
-
-    /// What it may use; what this program may by default.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.settings.limits = limits;
-        self
-    }
+    common_options!();
 
     /// Whether it ends with this program: at this program's end it is asked to (SIGTERM), and killed if it does not. Others are
     /// waited for.
@@ -93,18 +113,6 @@ impl ProcessBuilder {
     /// Where its standard input comes from; from nowhere by default.
     pub fn stdin(mut self, input: Input) -> Self {
         self.settings.stdin = input;
-        self
-    }
-
-    /// Where its standard output goes; where this program's goes by default.
-    pub fn stdout(mut self, output: Output) -> Self {
-        self.settings.stdout = output;
-        self
-    }
-
-    /// Where its standard error goes; where this program's goes by default.
-    pub fn stderr(mut self, output: Output) -> Self {
-        self.settings.stderr = output;
         self
     }
 

@@ -11,7 +11,8 @@ use swath_sync::Party;
 
 use super::errand::{Ending, Errand, Verdict};
 use super::lineage;
-use super::parcel::{self, Place};
+use super::parcel;
+use crate::memory_file::Place;
 use crate::worker::EXIT_CANNOT_BEGIN;
 
 /// Carries the errand out.

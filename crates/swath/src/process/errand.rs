@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::allowance::Limits;
-use super::parcel::Place;
 use super::value::{ExitValue, PANICKED};
 use crate::cause::{Fault, What};
 use crate::drive::IntoFailure;
 use crate::error::Result;
 use crate::kernel;
+use crate::memory_file::Place;
 use crate::panic_note;
 
 /// Carries a function out.
@@ -36,8 +36,6 @@ pub(crate) enum Verdict {
     Value,
     /// It failed.
     Failed(What),
-    /// It has a value that cannot be encoded.
-    Unencodable(String),
 }
 
 /// The functions of an errand, as they travel.
@@ -78,9 +76,9 @@ pub(crate) struct Errand {
     pub(crate) reply: Option<Place>,
 }
 
-fn decode<A: DeserializeOwned>(args: Vec<u8>) -> std::result::Result<A, String> {
-    let what = std::any::type_name::<A>();
-    postcard::from_bytes(&args).map_err(|e| format!("arguments of type {what} cannot be decoded: {e}"))
+fn decode<A: DeserializeOwned>(args: Vec<u8>) -> std::result::Result<A, Fault> {
+    let what = format!("arguments of type {}", std::any::type_name::<A>());
+    postcard::from_bytes(&args).map_err(|e| What::undecodable(&what, e))
 }
 
 /// Runs `f`; the exit code. A panic has been reported by the hook.
@@ -94,7 +92,7 @@ pub(crate) fn run<A: DeserializeOwned, R: ExitValue>(function: *const (), args: 
     let function = unsafe { std::mem::transmute::<*const (), fn(A) -> R>(function) };
     match decode(args) {
         Ok(args) => Ending::Exit(exit_code(|| function(args))),
-        Err(why) => Ending::CannotBegin(why),
+        Err(why) => Ending::CannotBegin(why.to_string()),
     }
 }
 
@@ -123,19 +121,12 @@ fn reply<A: DeserializeOwned, R: Serialize>(
 ) -> Ending {
     panic_note::install();
     let answer = panic_note::catching(|| {
-        let args = decode(args).map_err(|message| Box::new(What::Setup { message }))?;
+        let args = decode(args)?;
         // Inside, for an encoder is the user's code too.
-        Ok(postcard::to_stdvec(&call(args)?))
+        postcard::to_stdvec(&call(args)?).map_err(What::unencodable::<R>)
     });
     match answer {
-        Ok(Ok(bytes)) => Ending::Reply(Verdict::Value, bytes),
-        Ok(Err(error)) => {
-            let what = std::any::type_name::<R>();
-            Ending::Reply(
-                Verdict::Unencodable(format!("a value of type {what} cannot be encoded: {error}")),
-                Vec::new(),
-            )
-        }
+        Ok(bytes) => Ending::Reply(Verdict::Value, bytes),
         Err(what) => Ending::Reply(Verdict::Failed(*what), Vec::new()),
     }
 }

@@ -69,6 +69,7 @@ impl Failure {
             What::Failed { .. } | What::Panicked { .. } => ErrorKind::Failed,
             What::TimedOut { .. } => ErrorKind::Deadline,
             What::Setup { .. } => ErrorKind::Spawn,
+            What::Codec { .. } => ErrorKind::Codec,
             _ => ErrorKind::Died,
         };
         kind.with(self.to_string()).caused_by(self)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::allowance::Limits;
-use super::builder::Output;
+use super::builder::{Output, common_options};
 use super::errand::{self, Driver, Functions, Verdict};
 use super::failure::Failure;
 use super::launch::{Luggage, Settings, failed, launch};
@@ -19,6 +19,7 @@ use crate::cause::What;
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
 use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
+use crate::memory_file;
 
 /// Calls `f(args)` in a process of its own, waits for it, and returns its value: for code that may crash, leak, hang or run out of
 /// memory without taking this program with it.
@@ -36,7 +37,7 @@ use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
 /// # Errors
 ///
 /// [`ErrorKind::Failed`] if it panicked; [`ErrorKind::Died`] if its process ended in any way before `f` had returned, with
-/// exit code 0 too; [`ErrorKind::Codec`] for a value that cannot be encoded or decoded; otherwise as
+/// exit code 0 too; [`ErrorKind::Codec`] for arguments or a value that cannot be encoded or decoded; otherwise as
 /// [`Process::spawn`](crate::Process::spawn). The source of those about the call itself is a [`Failure`].
 pub fn isolated<A, R>(f: fn(A) -> R, args: A) -> Result<R>
 where
@@ -74,46 +75,12 @@ pub struct IsolatedBuilder {
 }
 
 impl IsolatedBuilder {
+    common_options!();
+
     /// How long it may take, its process's start and end included. Then its process is ended: SIGTERM, half a second later SIGKILL to
     /// its group; and the call returns, with an error of kind [`ErrorKind::Deadline`], when its exit is confirmed.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
-        self
-    }
-
-    /// What its process may use.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.settings.limits = limits;
-        self
-    }
-
-    /// Sets a variable of its process's environment, before it begins.
-    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.settings.env.push((name.as_ref().to_owned(), Some(value.as_ref().to_owned())));
-        self
-    }
-
-    /// Its process's working directory.
-    pub fn cwd(mut self, directory: impl AsRef<Path>) -> Self {
-        self.settings.cwd = Some(directory.as_ref().to_owned());
-        self
-    }
-
-    /// A name, for messages.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.settings.name = Some(name.into());
-        self
-    }
-
-    /// Where its standard output goes; where this program's goes by default.
-    pub fn stdout(mut self, output: Output) -> Self {
-        self.settings.stdout = output;
-        self
-    }
-
-    /// Where its standard error goes; where this program's goes by default.
-    pub fn stderr(mut self, output: Output) -> Self {
-        self.settings.stderr = output;
         self
     }
 
@@ -152,7 +119,7 @@ impl IsolatedBuilder {
     ) -> Result<R> {
         let functions = Functions::name(driver, function)?;
         let luggage = Luggage::pack(args)?;
-        let (reply, place) = parcel::new("swath-answer").map_err(failed("memory for its answer"))?;
+        let (reply, place) = memory_file::new("swath-answer").map_err(failed("memory for its answer"))?;
         // A call is over when it is over: whatever it has started ends with it.
         let settings = Settings { takes_group_along: true, ..self.settings };
         let began = Instant::now();
@@ -209,7 +176,6 @@ fn value<R: DeserializeOwned>(record: &Record, end: &End, answer: Option<[Vec<u8
             codec(format!("its value of type {} cannot be decoded: {e}", std::any::type_name::<R>()))
         }),
         Ok(Verdict::Failed(what)) => Err(failure(record, end, what).into_error()),
-        Ok(Verdict::Unencodable(why)) => Err(codec(why)),
         Err(e) => Err(codec(format!("its answer cannot be read: {e}"))),
     }
 }

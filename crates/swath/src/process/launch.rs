@@ -17,11 +17,12 @@ use swath_sync::{DeathCause, SlotId, Witness};
 use super::allowance::Limits;
 use super::builder::{Input, Output};
 use super::errand::{Errand, Functions};
-use super::parcel::{self, Place};
+use super::parcel;
 use super::record::{About, Before, Reaper, Record};
 use super::{entry, lineage, roll};
 use crate::error::{Error, ErrorKind, Result};
 use crate::init;
+use crate::memory_file::{self, Place};
 use crate::output::{Lines, Stream};
 use crate::relay::{Outlet, Tap};
 
@@ -181,7 +182,7 @@ pub(crate) fn launch(
         reply,
     };
     let errand = postcard::to_stdvec(&errand).map_err(|e| ErrorKind::Codec.with(e.to_string()))?;
-    let (parcel, place) = parcel::new("swath-errand").map_err(failed("memory for its arguments"))?;
+    let (parcel, place) = memory_file::new("swath-errand").map_err(failed("memory for its arguments"))?;
     parcel::write(&parcel, [&errand, &luggage.args]).map_err(failed("memory for its arguments"))?; // P1
     let mut streams = Streams::open(&settings)?;
     let about = About {

@@ -6,13 +6,11 @@
 //!
 //! Killed before 2: there is no parcel. The reader reads only when the author is done, or dead.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
 use bytemuck::{Pod, Zeroable};
-use serde::{Deserialize, Serialize};
 use swath_platform::file;
 
 use crate::checksum::checksum;
@@ -29,36 +27,6 @@ struct Header {
 }
 
 const HEADER_BYTES: u64 = size_of::<Header>() as u64;
-
-/// Where another process finds a file of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) fd: i32,
-    pub(crate) dev: u64,
-    pub(crate) ino: u64,
-}
-
-impl Place {
-    /// Opens it, in another process than the one whose descriptor it is.
-    pub(crate) fn open(&self, owner: u32) -> Result<File, String> {
-        let path = format!("/proc/{owner}/fd/{}", self.fd);
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(|e| format!("{path}: {e}"))?;
-        let meta = file.metadata().map_err(|e| format!("{path}: {e}"))?;
-        if (meta.dev(), meta.ino()) != (self.dev, self.ino) {
-            return Err(format!("{path} is not the file that was meant"));
-        }
-        Ok(file)
-    }
-}
-
-/// An empty file in memory, and where others find it.
-pub(crate) fn new(label: &str) -> io::Result<(File, Place)> {
-    let file = File::from(file::memfd(label)?);
-    let stat = file::stat(&file)?;
-    let place = Place { fd: file.as_raw_fd(), dev: stat.dev, ino: stat.ino };
-    Ok((file, place))
-}
 
 /// Steps 1 and 2.
 pub(crate) fn write(file: &File, runs: [&[u8]; 2]) -> io::Result<()> {
@@ -95,10 +63,11 @@ pub(crate) fn read(file: &File) -> io::Result<Option<[Vec<u8>; 2]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory_file;
 
     #[test]
     fn a_parcel_comes_whole_or_not_at_all() {
-        let (file, place) = new("swath-test").expect("a file");
+        let (file, place) = memory_file::new("swath-test").expect("a file");
         assert!(read(&file).expect("readable").is_none(), "nothing yet");
         write(&file, [b"head", &[7; 5000]]).expect("room");
         let there = place.open(std::process::id()).expect("found");
@@ -109,7 +78,5 @@ mod tests {
         assert!(read(&there).is_err(), "cut");
         file.write_all_at(&[0; 8], 0).expect("writable");
         assert!(read(&there).expect("readable").is_none(), "all but committed");
-        let other = Place { ino: place.ino + 1, ..place };
-        assert!(other.open(std::process::id()).is_err());
     }
 }

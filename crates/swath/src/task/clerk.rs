@@ -2,24 +2,23 @@
 
 use std::cell::Cell as ThreadCell;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_platform::cpu;
-use swath_segment::SegmentRef;
 
 use super::cell::{State, Word};
 use super::extents::{Extent, Extents};
 use super::lane::Taken;
 use super::table::{LANES, Post, Table};
 use crate::board::Board;
-use crate::cause::{Cause, Fault, What, shorten};
+use crate::cause::{Cause, Fault, What};
 use crate::drive::IntoFailure;
 use crate::kernel;
 use crate::log;
+use crate::memory_file::Place;
 use crate::panic_note;
 use crate::turn::Hand;
 
@@ -33,7 +32,7 @@ pub(crate) fn call<A: DeserializeOwned, R: Serialize>(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     // SAFETY: the coordinator names this driver together with a function of exactly this type.
-    let function = unsafe { kernel::function::<fn(A) -> R>(function) }.ok_or_else(not_here)?;
+    let function = unsafe { kernel::function::<fn(A) -> R>(function) }.ok_or_else(What::not_here)?;
     let args = decode(args)?;
     encode(&panic_note::catching(|| Ok(function(args)))?, out)
 }
@@ -45,7 +44,8 @@ pub(crate) fn try_call<A: DeserializeOwned, R: Serialize, E: IntoFailure>(
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
     // SAFETY: as above.
-    let function = unsafe { kernel::function::<fn(A) -> Result<R, E>>(function) }.ok_or_else(not_here)?;
+    let function =
+        unsafe { kernel::function::<fn(A) -> Result<R, E>>(function) }.ok_or_else(What::not_here)?;
     let args = decode(args)?;
     let value = panic_note::catching(|| function(args).map_err(|error| Box::new(error.into_failure())))?;
     encode(&value, out)
@@ -54,37 +54,23 @@ pub(crate) fn try_call<A: DeserializeOwned, R: Serialize, E: IntoFailure>(
 /// The driver of functions without arguments.
 pub(crate) fn call_without<R: Serialize>(function: u64, _: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     // SAFETY: as above.
-    let function = unsafe { kernel::function::<fn() -> R>(function) }.ok_or_else(not_here)?;
+    let function = unsafe { kernel::function::<fn() -> R>(function) }.ok_or_else(What::not_here)?;
     encode(&panic_note::catching(|| Ok(function()))?, out)
 }
 
 fn decode<A: DeserializeOwned>(args: &[u8]) -> Result<A, Fault> {
-    postcard::from_bytes(args).map_err(|e| setup(format!("its arguments do not decode: {e}")))
+    postcard::from_bytes(args).map_err(|e| What::undecodable("its arguments", e))
 }
 
 fn encode<R: Serialize>(value: &R, out: &mut Vec<u8>) -> Result<(), Fault> {
     // A value's own `Serialize` may panic like any of the user's code.
-    panic_note::catching(|| {
-        postcard::to_io(value, out).map(drop).map_err(|e| {
-            let name = std::any::type_name::<R>();
-            setup(format!("its result of type {name} cannot be encoded: {e}"))
-        })
-    })
-}
-
-fn not_here() -> Fault {
-    setup("its function is not in this executable")
-}
-
-#[cold]
-fn setup(message: impl Into<String>) -> Fault {
-    Box::new(What::Setup { message: shorten(message.into()) })
+    panic_note::catching(|| postcard::to_io(value, out).map(drop).map_err(What::unencodable::<R>))
 }
 
 /// Calls the driver named `driver`; a panic of the function is an error.
 pub(crate) fn drive(driver: u64, function: u64, args: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
     // SAFETY: the coordinator, which runs the same executable, names a function of this type.
-    let driver = unsafe { kernel::function::<Driver>(driver) }.ok_or_else(not_here)?;
+    let driver = unsafe { kernel::function::<Driver>(driver) }.ok_or_else(What::not_here)?;
     panic_note::install();
     // A library may have changed rounding or flush-to-zero; the next task must not notice.
     cpu::reset_float_state();
@@ -105,8 +91,8 @@ pub(crate) struct Clerk {
 impl Clerk {
     /// A clerk for worker `index` at a table that was attached.
     pub(crate) fn new(table: Table, index: usize, coordinator: u32) -> Result<Clerk, String> {
-        let requests = Arc::new(open(&table.requests(), coordinator)?);
-        let results = Arc::new(open(&table.post(index).file(), coordinator)?);
+        let requests = Arc::new(Place::from(table.requests()).open(coordinator)?);
+        let results = Arc::new(Place::from(table.post(index).file()).open(coordinator)?);
         let results = Extents::new(results);
         Ok(Clerk { table, requests, results, uncollected: Vec::new(), out: Vec::new() })
     }
@@ -145,7 +131,8 @@ impl Clerk {
     fn run(&mut self, taken: &Taken, hand: &Hand) -> Result<(), Fault> {
         let cell = &self.table.cells()[taken.cell];
         let requests = self.requests.clone();
-        let args = cell.request.read(|| Ok(requests)).map_err(|e| setup(format!("its arguments: {e}")))?;
+        let args =
+            cell.request.read(|| Ok(requests)).map_err(|e| What::setup(format!("its arguments: {e}")))?;
         let (driver, function) = (cell.driver.load(Ordering::Relaxed), cell.kernel.load(Ordering::Relaxed));
         let current = Current {
             task: cell.task.load(Ordering::Relaxed),
@@ -165,7 +152,7 @@ impl Clerk {
             Err(_) => Ok(None),
         };
         let fault = match (&written, result) {
-            (Err(e), _) => Some(setup(format!("no room for {} bytes of result: {e}", self.out.len()))),
+            (Err(e), _) => Some(What::setup(format!("no room for {} bytes of result: {e}", self.out.len()))),
             (_, Err(fault)) => Some(fault),
             _ => None,
         };
@@ -214,17 +201,6 @@ fn take(table: &Table, post: &Post, hand: &Hand) -> Option<Taken> {
     let (cells, owner) = (table.cells(), hand.owner);
     let own = post.lane().take(cells, owner);
     own.or_else(|| LANES.iter().find_map(|priority| table.lane(*priority).take(cells, owner)))
-}
-
-/// Opens a memory file that the coordinator made.
-pub(crate) fn open(reference: &SegmentRef, coordinator: u32) -> Result<File, String> {
-    let path = format!("/proc/{coordinator}/fd/{}", reference.fd);
-    let file = File::options().read(true).write(true).open(&path).map_err(|e| format!("{path}: {e}"))?;
-    let meta = file.metadata().map_err(|e| format!("{path}: {e}"))?;
-    if (meta.dev(), meta.ino()) != (reference.dev, reference.ino) {
-        return Err(format!("{path} is not the file that was meant"));
-    }
-    Ok(file)
 }
 
 thread_local! {

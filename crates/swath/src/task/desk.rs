@@ -8,28 +8,27 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytemuck::Zeroable;
-use swath_platform::file;
 use swath_segment::{Segment, SegmentRef};
 
+use super::call::Call;
 use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
 use super::lane::Lane;
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::{Priority, Table};
-use super::ticket::{Call, Callback, Stage, Ticket, Wishes};
+use super::ticket::{Callback, Stage, Ticket, Wishes};
 use crate::board::Board;
 use crate::cause::{Cause, What};
 use crate::crew::Rung;
 use crate::error::{ErrorKind, Result};
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
+use crate::memory_file;
 use crate::stats::TaskCounts;
 use swath_sync::SLICE;
 
@@ -120,10 +119,10 @@ impl Desk {
     /// A desk for the pool of `board`.
     pub(crate) fn new(board: Board) -> Result<Desk> {
         let segment = Segment::options().unnamed("tasks").create(Table::bytes(board.workers()))?;
-        let (requests, reference) = memory_file("swath-requests")
+        let (requests, reference) = memory_file::new("swath-requests")
             .map_err(|e| ErrorKind::Memory.with(format!("memory for arguments: {e}")).caused_by(e))?;
         // SAFETY: a new segment is zeroed, page-aligned and writable; it is kept beside the table.
-        let table = unsafe { Table::create(segment.as_ptr(), board.workers(), reference) };
+        let table = unsafe { Table::create(segment.as_ptr(), board.workers(), reference.into()) };
         let books = Books {
             requests: Extents::new(Arc::new(requests)),
             workers: HashMap::new(),
@@ -161,8 +160,8 @@ impl Desk {
 
     /// A worker that is about to be started, or that is about to be told of the table.
     pub(crate) fn enrol(&self, index: usize, owner: Owner) -> io::Result<()> {
-        let (file, reference) = memory_file("swath-results")?;
-        self.table.post(index).assign(reference);
+        let (file, reference) = memory_file::new("swath-results")?;
+        self.table.post(index).assign(reference.into());
         let enrolled = Enrolled { index, file: Arc::new(file) };
         self.lock().workers.insert((owner.slot, owner.generation), enrolled);
         Ok(())
@@ -315,7 +314,7 @@ impl Desk {
             }
         };
         cell.driver.store(call.driver, Ordering::Relaxed);
-        cell.kernel.store(call.kernel, Ordering::Relaxed);
+        cell.kernel.store(call.function, Ordering::Relaxed);
         cell.attempt.store(0, Ordering::Relaxed);
         cell.task.store(ticket.id, Ordering::Relaxed);
         let serial = books.serials[index].wrapping_add(1);
@@ -814,12 +813,4 @@ pub(crate) struct Tending {
     pub(crate) watched: bool,
     /// The workers are gone.
     pub(crate) over: bool,
-}
-
-/// A file in memory, and the reference by which a worker finds it.
-pub(crate) fn memory_file(label: &str) -> io::Result<(File, SegmentRef)> {
-    let file = File::from(file::memfd(label)?);
-    let stat = file::stat(&file)?;
-    let reference = SegmentRef { dev: stat.dev, ino: stat.ino, fd: file.as_raw_fd(), ..Zeroable::zeroed() };
-    Ok((file, reference))
 }

@@ -52,7 +52,7 @@ pub(crate) fn kind_of(what: &What) -> ErrorKind {
         What::Exited { .. } | What::Killed { .. } => ErrorKind::Died,
         What::TimedOut { .. } => ErrorKind::TimedOut,
         What::Cancelled => ErrorKind::Cancelled,
-        What::Setup { .. } => ErrorKind::Codec,
+        What::Setup { .. } | What::Codec { .. } => ErrorKind::Codec,
         What::Failed { .. } | What::Panicked { .. } => ErrorKind::Failed,
     }
 }

@@ -11,6 +11,7 @@ use swath_sync::SLICE;
 use super::desk::Desk;
 use super::ticket::Callback;
 use crate::limits::SLICE_MIN;
+use crate::panic_note;
 
 /// Starts it. Without a thread, callbacks of this pool come late: with the next call for tasks.
 pub(super) fn start(desk: Arc<Desk>) -> Option<JoinHandle<()>> {
@@ -44,8 +45,6 @@ fn serve(desk: &Desk) {
 /// Makes a call of the user's; its panic is logged.
 pub(super) fn call(callback: Callback) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(callback)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)");
-        tracing::error!("a callback of a task panicked: {text}");
+        tracing::error!("a callback of a task panicked: {}", panic_note::text_of(panic.as_ref()));
     }
 }

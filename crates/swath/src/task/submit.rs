@@ -7,17 +7,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::call::Call;
 use super::clerk::{self, Current, Driver};
 use super::handle::Task;
 use super::letter::Bytes;
 use super::office::Office;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::Priority;
-use super::ticket::{Call, Stage, Ticket, Wishes};
+use super::ticket::{Stage, Ticket, Wishes};
 use crate::cause::{Cause, What};
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
-use crate::kernel::name_of;
 use crate::phase::encode;
 use crate::pool::Pool;
 
@@ -116,9 +116,7 @@ impl Pool {
 
 impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     fn new<A: Serialize>(pool: &'p Pool, driver: Driver, function: *const (), args: &A) -> Submission<'p, R> {
-        let call = encode::<A, A>(args).bytes.and_then(|args| {
-            Ok(Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args })
-        });
+        let call = Call::new(driver, function, encode::<A, A>(args).bytes);
         Submission { pool, call, wishes: Wishes::default(), value: PhantomData }
     }
 
@@ -206,9 +204,9 @@ pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
     retries: u32,
     timeout: Option<Duration>,
 ) -> Result<Task<R>> {
-    let call = Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args };
+    let call = Call::new(driver, function, Ok(args));
     let wishes = Wishes { retries, timeout, ..Wishes::default() };
-    Submission { pool, call: Ok(call), wishes, value: PhantomData }.submit()
+    Submission { pool, call, wishes, value: PhantomData }.submit()
 }
 
 /// Runs a task of an inline pool, here and now.
@@ -217,7 +215,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
     let outcome = loop {
         let current = Current { task: id, attempt: causes.len() as u32, site: None };
         let mut out = Vec::new();
-        match current.during(|| clerk::drive(call.driver, call.kernel, &call.args, &mut out)) {
+        match current.during(|| call.run_into(&mut out)) {
             Ok(()) => break Outcome::Value(Bytes::Heap(out)),
             Err(what) => {
                 let again = wishes.retry_if.is_some_and(|wanted| wanted(&what));
@@ -231,8 +229,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
             }
         }
     };
-    let nothing = Call { driver: 0, kernel: 0, args: Vec::new() };
-    let ticket = Arc::new(Ticket::new(id, wishes, nothing));
+    let ticket = Arc::new(Ticket::new(id, wishes, Call::default()));
     ticket.enter(&mut ticket.lock(), Stage::Resolved(Arc::new(outcome)));
     ticket
 }

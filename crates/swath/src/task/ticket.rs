@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::call::Call;
 use super::outcome::Outcome;
 use super::table::Priority;
 use crate::cause::{Cause, What};
@@ -19,13 +20,6 @@ pub(crate) struct Wishes {
     pub(crate) worker: Option<usize>,
     /// Its worker's death is the end of the pool.
     pub(crate) breaks: bool,
-}
-
-/// The call itself.
-pub(crate) struct Call {
-    pub(crate) driver: u64,
-    pub(crate) kernel: u64,
-    pub(crate) args: Vec<u8>,
 }
 
 /// Where a task is.

@@ -1,10 +1,7 @@
 //! Tasks that take too long: noticed by samples on the service thread, as chunks are.
-//!
-//! Time passes for a task only from sample to sample, and never more than two intervals at once: a machine that was suspended
-//! does not cost workers their lives.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use swath_segment::{Reactor, Service};
 
@@ -12,42 +9,32 @@ use super::desk::{Desk, Hold};
 use crate::cause::What;
 use crate::crew::Crew;
 use crate::limits::{SAMPLE_MAX, SAMPLE_MIN};
-
-/// What was seen of one worker.
-#[derive(Clone, Copy, Default)]
-struct Sample {
-    /// The number of its claim: no two tasks, and no two attempts at one, have the same.
-    claim: u64,
-    held_for: Duration,
-    told: bool,
-}
+use crate::samples::{Beat, Sample};
 
 struct Watch {
     desk: Weak<Desk>,
     crew: Weak<Crew>,
-    last: Instant,
-    interval: Duration,
-    samples: Vec<Sample>,
+    beat: Beat,
+    /// By claim: no two tasks, and no two attempts at one, have the same number.
+    samples: Vec<Sample<u64>>,
 }
 
 /// Watches for as long as there is a pool.
 pub(super) fn start(desk: Weak<Desk>, crew: Weak<Crew>) {
     let Some(workers) = crew.upgrade().map(|crew| crew.board.workers()) else { return };
     let samples = vec![Sample::default(); workers];
-    let watch = Watch { desk, crew, last: Instant::now(), interval: SAMPLE_MIN, samples };
+    let watch = Watch { desk, crew, beat: Beat::new(SAMPLE_MIN), samples };
     Service::global().post(move |reactor| watch.sleep(reactor));
 }
 
 impl Watch {
     fn sleep(self, reactor: &mut Reactor) {
-        reactor.after(self.interval, Box::new(move |reactor| self.look(reactor)));
+        reactor.after(self.beat.interval, Box::new(move |reactor| self.look(reactor)));
     }
 
     fn look(mut self, reactor: &mut Reactor) {
         let (Some(desk), Some(crew)) = (self.desk.upgrade(), self.crew.upgrade()) else { return };
-        let now = Instant::now();
-        let passed = now.saturating_duration_since(self.last).min(2 * self.interval);
-        self.last = now;
+        let passed = self.beat.passed();
         let mut shortest = SAMPLE_MAX * 8;
         for index in 0..self.samples.len() {
             if let Some(limit) = self.look_at(&desk, &crew, reactor, index, passed) {
@@ -55,7 +42,7 @@ impl Watch {
             }
         }
         // Quick enough for a short one that may come, unless only long ones are there.
-        self.interval = (shortest / 8).min(desk.shortest_timeout() / 8).clamp(SAMPLE_MIN, SAMPLE_MAX);
+        self.beat.interval = (shortest / 8).min(desk.shortest_timeout() / 8).clamp(SAMPLE_MIN, SAMPLE_MAX);
         drop((desk, crew));
         self.sleep(reactor);
     }
@@ -74,16 +61,10 @@ impl Watch {
             return None;
         };
         let Hold { claim, limit, .. } = hold;
-        if sample.claim != claim {
-            *sample = Sample { claim, ..Sample::default() };
-            return Some(limit);
-        }
-        sample.held_for += passed;
-        if sample.held_for >= limit && !sample.told {
-            sample.told = true;
-            if let Some(kill) = desk.overdue(&hold) {
-                crew.end_task(reactor, &kill, What::TimedOut { limit });
-            }
+        if sample.is_overdue(Some(claim), passed, limit)
+            && let Some(kill) = desk.overdue(&hold)
+        {
+            crew.end_task(reactor, &kill, What::TimedOut { limit });
         }
         Some(limit)
     }
