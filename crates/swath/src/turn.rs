@@ -2,28 +2,29 @@
 //!
 //! Worker processes and inline pools run the same code; only how segments are reached differs ([`Attach`]).
 
+mod accumulators;
+mod binding;
+
 use std::ops::Range;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use swath_array::DType;
 use swath_segment::member;
 use swath_sync::Party;
 
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
-use crate::board::{Board, Cell, Flush};
+use crate::board::{Board, Cell};
 use crate::cause::{Cause, Fault, What};
-use crate::checksum::checksum;
 use crate::descriptor::{Descriptor, Mode, flag};
 use crate::geometry::Geometry;
 use crate::kernel;
 use crate::ledger::{Claim, Ledger, Owner};
 use crate::limits::PARTIAL_INLINE_BYTES;
-use crate::locked::{self, Site};
+use crate::locked::Site;
 use crate::operand::{Bound, Operand};
 use crate::partial::Partial;
 use crate::undo;
@@ -220,105 +221,6 @@ impl<'t> Turn<'t> {
         self.cell().set_current(self.descriptor.epoch, None);
     }
 
-    // ---- set-up, once per turn, with a claim in hand -----------------------------------------------------------------
-
-    /// Attaches arrays, undo slot and partials, and decodes the arguments.
-    pub(crate) fn prepare<A: DeserializeOwned>(
-        &mut self,
-        arrays: usize,
-        check: fn(&[Bound]) -> Result<(), swath_array::Error>,
-    ) -> Result<A, Fault> {
-        self.prepare_memory()?;
-        if self.bound.len() < arrays {
-            return Err(What::setup("the phase names fewer arrays than its kernel takes"));
-        }
-        check(&self.bound).map_err(|e| What::setup(e.to_string()))?;
-        self.args()
-    }
-
-    /// As `prepare`, for phases without arrays whose arguments are not one encoded value.
-    pub(crate) fn prepare_bytes(&mut self) -> Result<&'t [u8], Fault> {
-        self.prepare_memory()?;
-        self.arg_bytes()
-    }
-
-    fn prepare_memory(&mut self) -> Result<(), Fault> {
-        if self.hand.arena_epoch != self.descriptor.epoch {
-            self.hand.arena.clear().map_err(|e| What::setup(format!("its arena: {e}")))?;
-            self.hand.arena_epoch = self.descriptor.epoch;
-        }
-        self.bind().map_err(What::setup)
-    }
-
-    fn bind(&mut self) -> Result<(), String> {
-        let strict = self.descriptor.has(flag::STRICT_INPUTS);
-        for operand in self.descriptor.operands() {
-            let mode = operand.mode().ok_or("an operand of an unknown kind")?;
-            if strict && !mode.writes() {
-                self.hand.attach.make_read_only(&operand.array.segment);
-            }
-            let base = self.hand.attach.get(&operand.array.segment, mode.writes())?;
-            self.bound.push(Bound::new(operand.array, mode, base));
-        }
-        self.bind_undo()?;
-        if self.descriptor.partials.id != 0 {
-            let table = &self.descriptor.partials;
-            if table.len < (self.geometry.chunks() * size_of::<Partial>()) as u64 {
-                return Err("the table of partials is shorter than its phase".into());
-            }
-            self.partials = self.hand.attach.get(table, true)?.cast();
-        }
-        Ok(())
-    }
-
-    fn bind_undo(&mut self) -> Result<(), String> {
-        let locked = self.bound.iter().any(Bound::is_locked);
-        if !locked && !self.descriptor.has(flag::UNDO) {
-            return Ok(());
-        }
-        let slot = self.cell().undo();
-        let rows = undo::bytes(&self.bound, self.geometry.rows_per_chunk());
-        if rows.saturating_add(locked::bytes(&self.bound)) as u64 > slot.len {
-            return Err("the undo slot is too small".into());
-        }
-        self.undo = self.hand.attach.get(&slot, true)?;
-        if locked {
-            let (board, epoch) = (self.hand.board, self.descriptor.epoch);
-            let copy = self.undo.wrapping_add(rows);
-            let site = Box::new(Site::new(board, self.hand.index, epoch, &self.bound, copy));
-            for operand in self.bound.iter_mut().filter(|b| b.is_locked()) {
-                operand.site = &raw const *site;
-            }
-            self.site = Some(site);
-        }
-        Ok(())
-    }
-
-    fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
-        postcard::from_bytes(self.arg_bytes()?).map_err(|e| What::undecodable("its arguments", e))
-    }
-
-    fn arg_bytes(&mut self) -> Result<&'t [u8], Fault> {
-        let (descriptor, len) = (self.descriptor, self.descriptor.args_len as usize);
-        let bytes: &'t [u8] = match descriptor.args_inline.0.get(..len) {
-            Some(inline) => inline,
-            None => {
-                let segment = &descriptor.args;
-                if segment.len < len as u64 {
-                    return Err(What::setup("the arguments are longer than their segment"));
-                }
-                let base = self.hand.attach.get(segment, false).map_err(What::setup)?;
-                // SAFETY: in bounds by the check above; the coordinator wrote it before it published the phase, and does
-                // not change it while a claim is held; mappings stay until `retire`, which happens between turns.
-                unsafe { slice::from_raw_parts(base, len) }
-            }
-        };
-        if checksum(bytes) != descriptor.args_checksum {
-            return Err(What::setup("the arguments did not arrive whole"));
-        }
-        Ok(bytes)
-    }
-
     // ---- life of a chunk ---------------------------------------------------------------------------------------------
 
     /// Step 3 of the ledger's protocol for operands with undo; the check pattern for the others.
@@ -461,53 +363,5 @@ impl<'t> Turn<'t> {
     fn append(&mut self, kind: Kind, bytes: &[u8], previous: At) -> Result<At, Fault> {
         let appended = self.hand.arena.append(self.descriptor.epoch, kind, bytes, previous);
         appended.map_err(|e| What::setup(format!("no room for {} bytes of result: {e}", bytes.len())))
-    }
-
-    // ---- accumulators ------------------------------------------------------------------------------------------------
-
-    /// The chunk's value is in the accumulator.
-    pub(crate) fn fold(&mut self, held: InHand) -> Option<usize> {
-        let chunk = held.chunk();
-        self.ledger.fold(held.claim).then_some(chunk)
-    }
-
-    /// Publishes an accumulator and lets the chunks that it holds take effect. In order: (a) the record is written, (b) one
-    /// store of the cell's flush word publishes it, (c) the chunks become DONE, (d) a second store says that they all are.
-    /// *Killed before b*: they are FOLDED and run again. *Killed after b*: whoever repairs sets the rest to DONE.
-    pub(crate) fn flush<Acc: Serialize>(&mut self, accumulator: &Acc, chunks: &[usize]) -> Result<(), Fault> {
-        let epoch = self.descriptor.epoch;
-        let encoded = postcard::to_stdvec(accumulator).map_err(What::unencodable::<Acc>)?;
-        let word = self.cell().flush.load(Ordering::Relaxed);
-        let previous = Flush::of_epoch(word, epoch).map_or(At::NONE, |flush| At::from_word(flush.at));
-        let at = self.append(Kind::Accumulator, &encoded, previous)?;
-        self.cell().flush.store(Flush::new(at.word(), false, epoch).word(), Ordering::Release);
-        for &chunk in chunks {
-            self.ledger.commit_folded(chunk, self.hand.owner);
-        }
-        self.cell().flush.store(Flush::new(at.word(), true, epoch).word(), Ordering::Release);
-        self.count(chunks.len() as u32);
-        Ok(())
-    }
-
-    /// An accumulator cannot be published: its chunks fail, for the same reason each.
-    #[cold]
-    pub(crate) fn fail_folded(&mut self, chunks: &[usize], what: &Fault) {
-        for &chunk in chunks {
-            self.ledger.unfold(chunk, self.hand.owner);
-            if let Some(held) = self.take(chunk) {
-                self.fail(held, What::clone(what));
-            }
-        }
-    }
-
-    /// Throws an accumulator away: its chunks are run again by whoever finds them.
-    #[cold]
-    pub(crate) fn discard(&mut self, chunks: &[usize]) {
-        for &chunk in chunks {
-            self.ledger.unfold(chunk, self.hand.owner);
-        }
-        if !chunks.is_empty() {
-            self.hand.board.announce_sweep();
-        }
     }
 }

@@ -96,6 +96,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("crates/swath/src/task/desk.rs", "places the table of tasks"),
     ("crates/swath/src/task/table.rs", "the table of tasks that coordinator and workers share, by pointer"),
     ("crates/swath/src/team.rs", "views that several members of a team have at once"),
+    ("crates/swath/src/turn/binding.rs", "the bytes of a phase's arguments"),
     ("crates/swath/src/turn.rs", "the ledger, the arrays and the functions of a phase, by pointer"),
     ("crates/swath/src/undo.rs", "copies rows to and from the undo slot"),
     ("crates/swath/src/worker.rs", "attaches the board, calls the driver by its address"),
