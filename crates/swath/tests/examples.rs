@@ -3,16 +3,17 @@
 //! Each runs with workers and inline, in a `/dev/shm` of its own of 64 MiB where the machine permits that. A watchdog ends
 //! what hangs.
 
+#[path = "care/program.rs"]
+mod program;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use swath_platform::{process, signal};
+use program::watched;
 
 const HANGS_AFTER: Duration = Duration::from_secs(180);
 /// What every example must do with.
@@ -50,34 +51,11 @@ impl Run {
     }
 }
 
-/// Runs `command` in a process group of its own, all of which is killed when it hangs.
-fn watched(mut command: Command) -> Run {
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("an example starts");
-    let (out, err) = (read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap()));
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().expect("our child") {
-            Some(status) => break Some(status),
-            None if began.elapsed() < HANGS_AFTER => thread::sleep(Duration::from_millis(5)),
-            None => break None,
-        }
-    };
-    if status.is_none() {
-        let _ = process::kill_group(child.id(), signal::KILL);
-        let _ = child.wait();
-    }
-    let (out, err) = (out.join().unwrap(), err.join().unwrap());
-    assert!(status.is_some(), "{command:?} hung:\n{out}{err}");
+/// Runs `command`, which must not hang.
+fn run_to_end(command: Command) -> Run {
+    let (status, out, err) = watched(command, HANGS_AFTER);
+    assert!(status.is_some(), "it hung:\n{out}{err}");
     Run { code: status.and_then(|s| s.code()), out, err }
-}
-
-fn read(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).expect("a pipe");
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }
 
 /// Whether a process may have a `/dev/shm` of its own here.
@@ -114,7 +92,7 @@ fn run(workers: u32, name: &str, arguments: &[&str]) -> Run {
     if let Some(python) = python() {
         command.env("PYTHON", python);
     }
-    nothing_left(watched(command))
+    nothing_left(run_to_end(command))
 }
 
 /// Splits off what the shell tells afterwards.
@@ -187,7 +165,7 @@ fn quickstart_says_what_is_missing_when_dev_shm_is_full() {
     for workers in ["0", "2"] {
         let mut command = in_room_of(1);
         command.arg(example("quickstart")).env("SWATH_WORKERS", workers);
-        let run = nothing_left(watched(command));
+        let run = nothing_left(run_to_end(command));
         assert_eq!(run.code, Some(1), "{}{}", run.out, run.err);
         assert!(!run.err.contains("panicked"), "{}", run.err);
         for part in ["8004096 bytes", "bytes free", "/dev/shm", "unnamed", "file-backed", "--shm-size"] {
@@ -341,7 +319,7 @@ fn numpy_sees_a_live_array_and_its_change() {
 fn numpy_view_without_numpy_says_so_and_succeeds() {
     let mut command = Command::new(example("numpy_view"));
     command.env("PYTHON", "/nonexistent/python3");
-    let run = watched(command).succeeded();
+    let run = run_to_end(command).succeeded();
     assert!(run.err.contains("SKIPPED: /nonexistent/python3 has no numpy"), "{}", run.err);
 }
 
@@ -389,7 +367,7 @@ fn python_pools_meet_the_same_kill() {
 fn wrong_arguments_are_told() {
     let mut command = Command::new(example("survive_kill"));
     command.args(["--kills", "many"]);
-    let run = watched(command);
+    let run = run_to_end(command);
     assert_eq!(run.code, Some(2));
     assert!(run.err.contains("usage: survive_kill"), "{}", run.err);
 }

@@ -3,15 +3,15 @@
 //! Every program `examples/guide/NAME.rs` is the example `guide_NAME`, and what it prints is `examples/guide/expected/NAME.txt`. A
 //! watchdog ends what hangs.
 
-use std::fs;
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+#[path = "care/program.rs"]
+mod program;
 
-use swath_platform::{process, signal};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use program::watched;
 
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
@@ -46,36 +46,13 @@ fn program(name: &str) -> PathBuf {
 /// Runs a program; what it printed, and where it failed, why.
 fn run(name: &str) -> Result<String, String> {
     let mut command = Command::new(program(name));
-    command.env_remove("SWATH_WORKERS").env_remove("RUST_BACKTRACE").process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("a program starts");
-    let (out, err) = (read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap()));
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().expect("our child") {
-            Some(status) => break Some(status),
-            None if began.elapsed() < HANGS_AFTER => thread::sleep(Duration::from_millis(5)),
-            None => break None,
-        }
-    };
-    if status.is_none() {
-        let _ = process::kill_group(child.id(), signal::KILL);
-        let _ = child.wait();
-    }
-    let (out, err) = (out.join().unwrap(), err.join().unwrap());
+    command.env_remove("SWATH_WORKERS").env_remove("RUST_BACKTRACE");
+    let (status, out, err) = watched(command, HANGS_AFTER);
     match status {
         Some(status) if status.success() => Ok(out),
         Some(status) => Err(format!("{name}: {status}\n{out}{err}")),
         None => Err(format!("{name} hung\n{out}{err}")),
     }
-}
-
-fn read(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).expect("a pipe");
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
 }
 
 #[test]

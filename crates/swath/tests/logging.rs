@@ -1,10 +1,13 @@
 //! What workers say by `tracing` arrives at the coordinator's subscriber: whole, in order, with its tags, whoever dies or is slow.
 
+#[path = "care/patience.rs"]
+mod patience;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use swath::prelude::*;
 use swath::{Level, LevelFilter, What, current_task};
@@ -13,18 +16,9 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 
+use patience::eventually;
+
 swath::worker_entry!();
-
-/// Nothing here takes so long; what does, hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 // ---- a subscriber ----------------------------------------------------------------------------------------------------
 

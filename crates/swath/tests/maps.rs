@@ -1,12 +1,16 @@
 //! Maps and streams give what a serial loop gives, in order, within their window, and say which item failed.
 
+#[path = "care/killer.rs"]
+mod killer;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use swath::prelude::*;
 use swath::{Task, Until, What, as_completed};
-use swath_platform::{process, signal};
+
+use killer::kill_those_who_work;
 
 swath::worker_entry!();
 
@@ -20,25 +24,6 @@ fn square(n: u64) -> u64 {
 
 fn squares(range: std::ops::Range<u64>) -> Vec<u64> {
     range.map(square).collect()
-}
-
-/// Kills workers until it is `over`: one that has taken some more since the last one in its place was killed. However slow the machine is, it
-/// is not faster than the work. How many were killed.
-fn kill_those_who_work(pool: &Pool, over: &AtomicBool) -> u32 {
-    let (mut count, mut seen) = (0, std::collections::HashMap::new());
-    while !over.load(Ordering::Relaxed) {
-        for worker in pool.stats().workers {
-            let before = seen.entry(worker.index).or_insert(worker.claims);
-            // A pidfd, so that a pid that was reused meanwhile is not hit: the pool's list is read again after opening.
-            let opened = process::pidfd_open(worker.pid).ok().filter(|_| worker.claims > *before + 5);
-            if let Some(fd) = opened.filter(|_| pool.pids().contains(&worker.pid)) {
-                *before = worker.claims;
-                count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    count
 }
 
 #[test]

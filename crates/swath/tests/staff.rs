@@ -1,22 +1,17 @@
 //! Workers as a staff: how they begin, what each keeps, when they are replaced, and how they leave.
 
-use std::time::{Duration, Instant};
+#[path = "care/patience.rs"]
+mod patience;
+
+use std::time::Duration;
 
 use swath::prelude::*;
 use swath::{What, set_worker_state, with_worker_state, worker_shared};
 use swath_platform::process;
 
+use patience::{PATIENCE, eventually};
+
 swath::worker_entry!();
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn pid(_: u64) -> u32 {
     process::getpid()

@@ -1,5 +1,10 @@
 //! Tasks: what is submitted is run once, whatever dies; and everybody who waits is told how it ended.
 
+#[path = "care/killer.rs"]
+mod killer;
+#[path = "care/patience.rs"]
+mod patience;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -8,21 +13,13 @@ use swath::prelude::*;
 use swath::{Task, What};
 use swath_platform::{process, signal};
 
-swath::worker_entry!();
+use killer::kill_those_who_work;
+use patience::{PATIENCE, eventually};
 
-/// Nothing here takes so long; what does, hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+swath::worker_entry!();
 
 fn pool(workers: usize) -> Pool {
     Pool::builder().workers(workers).build().expect("a pool")
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn finish<R: serde::de::DeserializeOwned>(task: &Task<R>) -> Result<R> {
@@ -32,25 +29,6 @@ fn finish<R: serde::de::DeserializeOwned>(task: &Task<R>) -> Result<R> {
 fn kill(pid: u32, number: i32) {
     let pidfd = process::pidfd_open(pid).expect("a worker");
     process::pidfd_signal(&pidfd, number).expect("signalled");
-}
-
-/// Kills workers until it is `over`: one that has taken some more since the last one in its place was killed. However slow the machine is, it
-/// is not faster than the work. How many were killed.
-fn kill_those_who_work(pool: &Pool, over: &AtomicBool) -> u32 {
-    let (mut count, mut seen) = (0, std::collections::HashMap::new());
-    while !over.load(Ordering::Relaxed) {
-        for worker in pool.stats().workers {
-            let before = seen.entry(worker.index).or_insert(worker.claims);
-            // A pidfd, so that a pid that was reused meanwhile is not hit: the pool's list is read again after opening.
-            let opened = process::pidfd_open(worker.pid).ok().filter(|_| worker.claims > *before + 5);
-            if let Some(fd) = opened.filter(|_| pool.pids().contains(&worker.pid)) {
-                *before = worker.claims;
-                count += u32::from(process::pidfd_signal(&fd, signal::KILL).is_ok());
-            }
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    count
 }
 
 // ---- functions of tasks ----------------------------------------------------------------------------------------------
