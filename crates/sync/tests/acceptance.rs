@@ -31,8 +31,7 @@ fn holder(life: Life, lock: Kind) -> Child {
 }
 
 fn confirm(child: &mut Child) {
-    child.kill();
-    child.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    child.bury();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use extents::FileExtents;
 use support::*;
 use swath_sync::{
-    DeathCause, InPlace, JoinableQueue, ListError, ListValue, MessageQueue, MessageQueueError, Plan, Queue,
+    InPlace, JoinableQueue, ListError, ListValue, MessageQueue, MessageQueueError, Plan, Queue,
     QueueError, ShareableList, SpscRing,
 };
 
@@ -38,8 +38,7 @@ where
 }
 
 fn kill(mut child: Child) {
-    child.kill();
-    child.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    child.bury();
 }
 
 /// SIGKILL in the receiver's and in the sender's critical section, and a record written by half: the siblings go on, the

@@ -226,8 +226,7 @@ fn run_until_killed(dying: &mut Child, rounds: &[AtomicU32; 3], kill: u32, body:
     std::thread::scope(|scope| {
         scope.spawn(|| {
             until(|| rounds[0].load(Ordering::SeqCst) > kill);
-            dying.kill();
-            dying.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+            dying.bury();
         });
         body();
     });
@@ -373,8 +372,7 @@ fn the_dead_leave_a_barrier_that_shrinks() {
     let mut away = fork_as(ids[2], Life::Unwatched, |_| await_the_end());
     until(|| asleep.state() == 'S' && barrier.missing() == [me().slot(), ids[2]]);
     asleep.kill();
-    away.kill();
-    away.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    away.bury();
     barrier.wait(&me()).unwrap();
     until(|| raised(passed));
     assert_eq!(barrier.parties(), 2);

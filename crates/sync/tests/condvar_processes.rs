@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use support::*;
-use swath_sync::{Condvar, DeathCause, InPlace, LockError, Locked, Mutex, MutexGuard, Party, Waited};
+use swath_sync::{Condvar, InPlace, LockError, Locked, Mutex, MutexGuard, Party, Waited};
 
 type Shared = (&'static Mutex<u64>, &'static Condvar);
 
@@ -207,8 +207,7 @@ fn giving_and_taking_goes_on_while_all_are_killed() {
         let index = (kill % 4) as usize;
         let reached = taken() + 1 + kill * 7 % 50;
         until(|| taken() >= reached);
-        children[index].kill();
-        children[index].mark_dead(DeathCause::killed_by(libc::SIGKILL));
+        children[index].bury();
         children[index] = work(index);
     }
 }

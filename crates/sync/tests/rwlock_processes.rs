@@ -61,11 +61,6 @@ fn writer(life: Life, lock: &'static RwLock<Pair>) -> Child {
     child
 }
 
-fn confirm(child: &mut Child) {
-    child.kill();
-    child.mark_dead(DeathCause::killed_by(libc::SIGKILL));
-}
-
 #[test]
 fn readers_read_together_and_a_writer_waits_for_all() {
     let _watchdog = Watchdog::new("readers_read_together_and_a_writer_waits_for_all");
@@ -79,7 +74,7 @@ fn readers_read_together_and_a_writer_waits_for_all() {
     });
     until(|| somebody_sleeps_for_a_reader(lock) && writing.state() == 'S');
     drop(mine);
-    readers.iter_mut().for_each(confirm);
+    readers.iter_mut().for_each(Child::bury);
     writing.join();
     assert_eq!(*lock.read(&me()).unwrap(), [5, 5]);
     assert_eq!(taken_cells(lock), 0);
@@ -164,7 +159,7 @@ fn nobody_reads_what_a_dead_writer_left_half_written() {
 fn a_reader_may_repair_by_itself() {
     let _watchdog = Watchdog::new("a_reader_may_repair_by_itself");
     let lock = rwlock();
-    confirm(&mut writer(Life::Unwatched, lock));
+    writer(Life::Unwatched, lock).bury();
     assert_eq!(*lock.read_or_repair(&me(), |value| value[1] = value[0]).unwrap(), [1, 1]);
 }
 
@@ -290,40 +285,20 @@ fn more_readers_than_cells_wait_their_turn() {
 #[test]
 fn reading_and_writing_goes_on_while_all_are_killed() {
     let _watchdog = Watchdog::new("reading_and_writing_goes_on_while_all_are_killed");
-    const CHILDREN: usize = 3;
-    const KILLS: u64 = 150;
     let lock = rwlock();
-    let done: &[AtomicU32; CHILDREN] = words();
-    let work = |index: usize| {
-        fork(if index == 0 { Life::Unwatched } else { Life::Watched }, |party| {
-            loop {
-                let repair = |value: &mut Pair| value[1] = value[0];
-                let guard = lock.read_or_repair(party, repair).unwrap();
-                assert_eq!(guard[0], guard[1]);
-                drop(guard);
-                let mut guard = lock.write_or_repair(party, repair).unwrap();
-                assert_eq!(guard[0], guard[1]);
-                guard[0] += 1;
-                guard[1] += 1;
-                drop(guard);
-                done[index].fetch_add(1, Ordering::SeqCst);
-            }
-        })
-    };
-    let total = || done.iter().map(|done| u64::from(done.load(Ordering::SeqCst))).sum::<u64>();
-    let mut children: [Child; CHILDREN] = [0, 1, 2].map(work);
-    for kill in 0..KILLS {
-        let index = (kill % 3) as usize;
-        let reached = total() + 1 + kill * 7 % 100;
-        until(|| total() >= reached);
-        confirm(&mut children[index]);
-        children[index] = work(index);
-    }
-    children.iter_mut().for_each(confirm);
-    let guard = lock.write_or_repair(&me(), |value| value[1] = value[0]).unwrap();
+    let repair = |value: &mut Pair| value[1] = value[0];
+    let laps = laps_under_kills(150, |party| {
+        let guard = lock.read_or_repair(party, repair).unwrap();
+        assert_eq!(guard[0], guard[1]);
+        drop(guard);
+        let mut guard = lock.write_or_repair(party, repair).unwrap();
+        assert_eq!(guard[0], guard[1]);
+        guard[0] += 1;
+        guard[1] += 1;
+    });
+    let guard = lock.write_or_repair(&me(), repair).unwrap();
     assert_eq!(guard[0], guard[1]);
-    let counted = total();
-    assert!((counted..=counted + KILLS + 3).contains(&guard[0]), "{} of {counted}", guard[0]);
+    assert!(laps.contains(&guard[0]), "{} of {laps:?}", guard[0]);
     drop(guard);
     assert_eq!(taken_cells(lock), 0);
 }

@@ -93,8 +93,7 @@ fn a_woken_waiter_that_dies_does_not_take_the_wake_with_it() {
     first.signal(libc::SIGSTOP);
     until(|| first.state() == 'T' && second.state() == 'S');
     drop(permit);
-    first.kill();
-    first.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    first.bury();
     second.join();
     assert_eq!(semaphore.available(&me()), 1);
 }
@@ -183,13 +182,11 @@ fn permits_are_exact_while_all_are_killed() {
         let index = (kill % 4) as usize;
         let reached = total() + 1 + kill * 7 % 100;
         until(|| total() >= reached);
-        children[index].kill();
-        children[index].mark_dead(DeathCause::killed_by(libc::SIGKILL));
+        children[index].bury();
         children[index] = work(index);
     }
     for child in &mut children {
-        child.kill();
-        child.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+        child.bury();
     }
     assert_eq!(semaphore.available(&me()), PERMITS);
     let permits: Vec<_> = (0..PERMITS).map(|_| semaphore.try_acquire(&me()).unwrap()).collect();

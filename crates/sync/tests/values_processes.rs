@@ -10,8 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use support::*;
 use swath_sync::{
-    Arithmetic, ArrayError, DeathCause, InPlace, LockError, LockedArray, Number, Plan, PoisonedBy, Record,
-    Value,
+    Arithmetic, ArrayError, InPlace, LockError, LockedArray, Number, Plan, PoisonedBy, Record, Value,
 };
 
 fn placed<P: Plan>(plan: P) -> &'static P::Object {
@@ -25,8 +24,7 @@ fn placed<P: Plan>(plan: P) -> &'static P::Object {
 }
 
 fn confirm(child: &mut Child) {
-    child.kill();
-    child.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    child.bury();
 }
 
 #[test]

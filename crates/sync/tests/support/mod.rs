@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -174,6 +175,12 @@ impl Child {
     }
 
     /// It ended by itself and well.
+    /// Killed, and its exit confirmed to the table.
+    pub fn bury(&mut self) {
+        self.kill();
+        self.mark_dead(DeathCause::killed_by(libc::SIGKILL));
+    }
+
     pub fn join(mut self) {
         let cause = self.reap();
         self.mark_dead(cause);
@@ -225,4 +232,30 @@ pub fn await_the_end() -> ! {
         // SAFETY: a plain system call.
         unsafe { libc::pause() };
     }
+}
+
+/// Three children do `lap` after lap until each of so many `kills`, spread over them, has hit one, which is then replaced. How many
+/// laps were begun: each kill may have come between a lap's effect and the child's note of it.
+pub fn laps_under_kills(kills: u64, lap: impl Fn(&Party) + Copy) -> RangeInclusive<u64> {
+    const CHILDREN: usize = 3;
+    let done: &[AtomicU32; CHILDREN] = words();
+    let work = |index: usize| {
+        fork(if index == 0 { Life::Unwatched } else { Life::Watched }, |party| {
+            loop {
+                lap(party);
+                done[index].fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    };
+    let total = || done.iter().map(|done| u64::from(done.load(Ordering::SeqCst))).sum::<u64>();
+    let mut children: [Child; CHILDREN] = [0, 1, 2].map(work);
+    for kill in 0..kills {
+        let index = (kill % CHILDREN as u64) as usize;
+        let reached = total() + 1 + kill * 7 % 100;
+        until(|| total() >= reached);
+        children[index].bury();
+        children[index] = work(index);
+    }
+    children.iter_mut().for_each(Child::bury);
+    total()..=total() + kills + CHILDREN as u64
 }

@@ -92,7 +92,7 @@ impl Scenario for Play {
             };
             stage.arrive(n + 1);
             stage.await_cue(1);
-            change(&mut guard);
+            props::change(&mut guard);
             return Ok(Verdict::Clean);
         }
         stage.arrive(n + 1);
@@ -109,17 +109,17 @@ impl Scenario for Play {
             }
             Deed::Update => Box::new(move || {
                 if let Ok(Locked::Acquired(mut guard)) = lock.lock(&me) {
-                    change(&mut guard);
+                    props::change(&mut guard);
                 }
             }),
             Deed::Unlock => {
                 let Ok(Locked::Acquired(mut guard)) = lock.lock(&me) else { panic!("a free lock") };
-                change(&mut guard);
+                props::change(&mut guard);
                 Box::new(move || drop(guard))
             }
             Deed::Repair => {
                 let Ok(Locked::Recovered(mut guard)) = lock.lock(&me) else { panic!("a dead one's lock") };
-                repair(&mut guard);
+                props::repair(&mut guard);
                 Box::new(move || drop(guard.repaired()))
             }
             Deed::Poison => {
@@ -142,7 +142,7 @@ impl Scenario for Play {
     fn meanwhile(&self, stage: &Stage) -> Finding {
         let me = props::become_party(stage, props::companion(3), false);
         match props::lock(stage).lock_timeout(&me, PATIENCE) {
-            Ok(Locked::Acquired(mut guard)) => look(&mut guard),
+            Ok(Locked::Acquired(mut guard)) => look_and_change(&mut guard),
             Ok(Locked::Recovered(_)) => Err("taken from somebody who is alive".to_owned()),
             Err(LockError::TimedOut { .. }) => Ok(Verdict::Clean),
             Err(other) => Err(other.to_string()),
@@ -188,10 +188,10 @@ impl Play {
     fn take_and_look(&self, stage: &Stage, me: &Party) -> Finding {
         let lock = props::lock(stage);
         match lock.lock(me) {
-            Ok(Locked::Acquired(mut guard)) => look(&mut guard),
+            Ok(Locked::Acquired(mut guard)) => look_and_change(&mut guard),
             Ok(Locked::Recovered(mut guard)) => {
                 props::add(stage, RECOVERIES);
-                repair(&mut guard);
+                props::repair(&mut guard);
                 drop(guard.repaired());
                 Ok(Verdict::Recovered)
             }
@@ -199,7 +199,7 @@ impl Play {
                 lock.clear();
                 match lock.lock(me) {
                     Ok(Locked::Acquired(mut guard)) => {
-                        repair(&mut guard);
+                        props::repair(&mut guard);
                         Ok(Verdict::Clean)
                     }
                     // Cleared by two survivors at the same time: the other one was faster.
@@ -212,25 +212,10 @@ impl Play {
     }
 }
 
-/// Not atomic, and not to be reordered into one store: that is what the lock is for.
-fn change(pair: &mut Pair) {
-    pair[0] += 1;
-    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-    std::hint::black_box(&mut *pair);
-    pair[1] += 1;
-}
-
-/// Under a lock that says that all is well.
-fn look(pair: &mut Pair) -> Finding {
-    let found = *pair;
-    expect(found[0] == found[1], || format!("acquired as if whole, but the halves are {found:?}"))?;
-    change(pair);
+fn look_and_change(pair: &mut Pair) -> Finding {
+    props::look(pair)?;
+    props::change(pair);
     Ok(Verdict::Clean)
-}
-
-fn repair(pair: &mut Pair) {
-    let whole = pair[0].max(pair[1]);
-    *pair = [whole, whole];
 }
 
 /// All cases of this family.

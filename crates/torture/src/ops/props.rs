@@ -10,6 +10,7 @@ use swath_sync::{
     Barrier, BarrierPlan, DeathCause, Event, InPlace, Mutex, Party, Plan, SlotId, SlotState, SlotTable,
 };
 
+use crate::scenario::{Finding, Verdict, expect};
 use crate::stage::{STATE_BYTES, Stage};
 use crate::{party, victim, watchdog};
 
@@ -43,6 +44,25 @@ pub(crate) fn companion(n: usize) -> SlotId {
 
 /// The value under the lock: two halves that are equal when nobody holds it.
 pub(crate) type Pair = [u64; 2];
+
+/// One more in both halves: not atomic, and not to be reordered into one store, for that is what a lock is for.
+pub(crate) fn change(pair: &mut Pair) {
+    pair[0] += 1;
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    std::hint::black_box(&mut *pair);
+    pair[1] += 1;
+}
+
+/// Under a lock that says that all is well.
+pub(crate) fn look(pair: &Pair) -> Finding {
+    expect(pair[0] == pair[1], || format!("acquired as if whole, but the halves are {pair:?}"))?;
+    Ok(Verdict::Clean)
+}
+
+/// What whoever is told of a death does.
+pub(crate) fn repair(pair: &mut Pair) {
+    *pair = [pair[0].max(pair[1]); 2];
+}
 
 /// By what the death of the victim becomes known.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -91,7 +91,7 @@ impl Scenario for Play {
                 let guard = lock(stage).read(&me).map_err(|error| error.to_string())?;
                 stage.arrive(n + 1);
                 stage.await_cue(1);
-                look(*guard)
+                props::look(&guard)
             }
             Company::Writer => {
                 let Ok(Taken::Acquired(mut guard)) = lock(stage).write(&me) else {
@@ -99,7 +99,7 @@ impl Scenario for Play {
                 };
                 stage.arrive(n + 1);
                 stage.await_cue(1);
-                change(&mut guard);
+                props::change(&mut guard);
                 Ok(Verdict::Clean)
             }
             Company::WaitingReader => {
@@ -125,7 +125,7 @@ impl Scenario for Play {
             Deed::Write => Box::new(move || mem::forget(lock.write(&me))),
             Deed::Update => Box::new(move || {
                 if let Ok(Taken::Acquired(mut guard)) = lock.write(&me) {
-                    change(&mut guard);
+                    props::change(&mut guard);
                 }
             }),
             Deed::Leave => {
@@ -134,12 +134,12 @@ impl Scenario for Play {
             }
             Deed::Unlock => {
                 let Ok(Taken::Acquired(mut guard)) = lock.write(&me) else { panic!("a free lock") };
-                change(&mut guard);
+                props::change(&mut guard);
                 Box::new(move || drop(guard))
             }
             Deed::Repair => {
                 let mut guard = recovered();
-                repair(&mut guard);
+                props::repair(&mut guard);
                 Box::new(move || drop(guard.repaired()))
             }
             Deed::Poison => {
@@ -161,14 +161,14 @@ impl Scenario for Play {
     fn meanwhile(&self, stage: &Stage) -> Finding {
         let me = props::become_party(stage, props::companion(3), false);
         match lock(stage).read_timeout(&me, PATIENCE) {
-            Ok(guard) => look(*guard)?,
+            Ok(guard) => props::look(&guard)?,
             Err(LockError::TimedOut { .. }) => Verdict::Clean,
             Err(other) => return Err(other.to_string()),
         };
         match lock(stage).write_timeout(&me, PATIENCE) {
             Ok(Taken::Acquired(mut guard)) => {
-                look(*guard)?;
-                change(&mut guard);
+                props::look(&guard)?;
+                props::change(&mut guard);
                 Ok(Verdict::Clean)
             }
             Ok(Taken::Recovered(_)) => Err("taken from somebody who is alive".to_owned()),
@@ -214,7 +214,7 @@ impl Scenario for Play {
 impl Play {
     fn read_and_look(&self, stage: &Stage, me: &Party) -> Finding {
         match lock(stage).read(me) {
-            Ok(guard) => look(*guard),
+            Ok(guard) => props::look(&guard),
             Err(LockError::NeedsRepair { .. }) => self.write_and_look(stage, me),
             Err(LockError::Poisoned { .. }) if self.deed == Deed::Poison => self.write_and_look(stage, me),
             Err(other) => Err(other.to_string()),
@@ -224,13 +224,13 @@ impl Play {
     fn write_and_look(&self, stage: &Stage, me: &Party) -> Finding {
         match lock(stage).write(me) {
             Ok(Taken::Acquired(mut guard)) => {
-                look(*guard)?;
-                change(&mut guard);
+                props::look(&guard)?;
+                props::change(&mut guard);
                 Ok(Verdict::Clean)
             }
             Ok(Taken::Recovered(mut guard)) => {
                 props::add(stage, RECOVERIES);
-                repair(&mut guard);
+                props::repair(&mut guard);
                 drop(guard.repaired());
                 Ok(Verdict::Recovered)
             }
@@ -238,7 +238,7 @@ impl Play {
                 lock(stage).clear();
                 match lock(stage).write(me) {
                     Ok(Taken::Acquired(mut guard)) => {
-                        repair(&mut guard);
+                        props::repair(&mut guard);
                         Ok(Verdict::Clean)
                     }
                     Ok(Taken::Recovered(_)) => Err("recovered after a clear".to_owned()),
@@ -248,24 +248,6 @@ impl Play {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// Not atomic, and not to be reordered into one store.
-fn change(pair: &mut Pair) {
-    pair[0] += 1;
-    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
-    std::hint::black_box(&mut *pair);
-    pair[1] += 1;
-}
-
-fn look(pair: Pair) -> Finding {
-    expect(pair[0] == pair[1], || format!("as if whole, but the halves are {pair:?}"))?;
-    Ok(Verdict::Clean)
-}
-
-fn repair(pair: &mut Pair) {
-    let whole = pair[0].max(pair[1]);
-    *pair = [whole, whole];
 }
 
 /// All cases of this family.
