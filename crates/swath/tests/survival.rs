@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         the_same_through_out_shows_the_mistake,
         many_small_phases_survive_kills,
         coordinators_killed_at_random_leave_nothing,
+        coordinators_of_tasks_killed_at_random_leave_nothing,
         a_killed_guardian_is_replaced_and_the_job_goes_on,
         names_removed_by_hand_cost_nothing,
         workers_that_slept_through_phases_change_nothing,
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
         exit_of_the_host_ends_an_idle_pool,
         exit_of_the_host_ends_a_busy_pool,
     ];
-    let roles: &[stage::Role] = stage::cast![life, job, chatty, holds_the_output, unread, counts, exits];
+    let roles: &[stage::Role] =
+        stage::cast![life, life_of_tasks, job, chatty, holds_the_output, unread, counts, exits];
     stage::main(tests, roles)
 }
 
@@ -350,11 +352,41 @@ fn life(_: &[String]) {
     }
 }
 
+/// All that tasks have: queued ones, running ones, long results that nobody fetched, callbacks, streams half read, cancelled ones.
+fn life_of_tasks(_: &[String]) {
+    let long = |bytes: usize| vec![7_u8; bytes];
+    let rest = |millis: u64| std::thread::sleep(Duration::from_millis(millis));
+    let pool = pool(2);
+    for round in 0.. {
+        let tasks: Vec<_> = (0..30).map(|n| pool.submit(long, n << 12).expect("submitted")).collect();
+        tasks[0].add_done_callback(|task| drop(task.result()));
+        let slow = pool.submit(rest, 5).expect("submitted");
+        let mut stream = pool.imap(long, (0..100).map(|n| n * 1000));
+        assert!(stream.by_ref().take(10).all(|value| value.is_ok()));
+        slow.cancel();
+        for (n, task) in tasks.iter().enumerate().step_by(3) {
+            assert_eq!(task.result().expect("a value").len(), n << 12);
+        }
+        println!("round {round}");
+    }
+}
+
 fn coordinators_killed_at_random_leave_nothing() {
+    killed_at_random("life");
+}
+
+fn coordinators_of_tasks_killed_at_random_leave_nothing() {
+    let mut actor = Actor::play("life_of_tasks", &[]);
+    actor.told("round");
+    drop(actor);
+    killed_at_random("life_of_tasks");
+}
+
+fn killed_at_random(role: &str) {
     let mut dice = Dice(11);
     let mut unguarded = 0;
     for _ in 0..if is_full() { 200 } else { 20 } {
-        let mut actor = Actor::play("life", &[]);
+        let mut actor = Actor::play(role, &[]);
         std::thread::sleep(Duration::from_micros(dice.below(80_000)));
         actor.kill();
         // Before its guardian is started a session has its lock file and nothing else; the next cleaning removes that.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use extents::FileExtents;
 use support::*;
 use swath_sync::{
-    InPlace, JoinableQueue, ListError, ListValue, MessageQueue, MessageQueueError, Plan, Queue,
-    QueueError, ShareableList, SpscRing,
+    InPlace, JoinableQueue, ListError, ListValue, MessageQueue, MessageQueueError, Plan, Queue, QueueError,
+    ShareableList, SpscRing,
 };
 
 /// An object in memory that children share; and where it is, for a second look at it.
