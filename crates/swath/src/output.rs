@@ -63,6 +63,12 @@ impl Lines {
         self.pipe.as_raw_fd()
     }
 
+    /// The pipe once more, to look at.
+    #[cfg(test)]
+    pub(crate) fn try_clone_pipe(&self) -> File {
+        self.pipe.try_clone().expect("a descriptor")
+    }
+
     fn fill(&mut self) -> bool {
         let mut buffer = [0u8; 8192];
         // Bounded, so that one chatty worker does not keep the relay from the others.

@@ -213,13 +213,15 @@ impl Relay {
         loop {
             sources.append(&mut self.lock());
             let moved = self.moved.load(Ordering::Relaxed);
+            // Passing on what one source says may take long. Only what a look after its end found empty is given up.
+            let looked = Instant::now();
             let ready = self.wait(&sources, moved != seen);
             seen = moved;
             let mut ready = ready.into_iter();
             let before = sources.len();
             sources.retain_mut(|source| {
                 let open = source.pump(self, ready.next());
-                open && source.end().is_none_or(|end| Instant::now() < end)
+                open && source.end().is_none_or(|end| looked < end)
             });
             if sources.len() < before {
                 // Under the lock, so that whoever waits has either seen the sources go or hears this.
@@ -261,6 +263,7 @@ mod tests {
     use super::*;
     use crate::output::Stream;
     use std::fs::File;
+    use std::io::Write;
 
     fn pipe() -> (Lines, std::io::PipeWriter) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -285,5 +288,34 @@ mod tests {
             assert!(Instant::now() < late, "never given up");
             outlet.drain();
         }
+    }
+    /// Whoever holds the lock of the output for longer than a grace costs nobody his last lines.
+    #[test]
+    fn what_came_while_the_relay_was_kept_waiting_is_passed_on() {
+        let outlet = Outlet::default();
+        let ((a, mut a_end), (b, mut b_end)) = (pipe(), pipe());
+        let (a_seen, seen) =
+            (a.try_clone_pipe(), || RELAY.get().expect("a relay").moved.load(Ordering::Relaxed));
+        let (tap, _) = outlet.open([a, b]).expect("a relay");
+        let before = seen();
+        let held = std::io::stderr().lock();
+        writeln!(a_end, "said before").expect("room");
+        let is_empty = || {
+            file::poll_readable(&[a_seen.as_raw_fd()], Some(Duration::ZERO)).expect("a look")[0]
+                != Readiness::Ready
+        };
+        while !is_empty() {
+            std::thread::yield_now();
+        }
+        // The relay has read it, and waits for the lock.
+        writeln!(b_end, "said meanwhile").expect("room");
+        tap.close();
+        std::thread::sleep(TERM_GRACE + SLICE);
+        drop(held);
+        while Arc::strong_count(&outlet.0) > 1 {
+            outlet.drain();
+        }
+        assert_eq!(seen() - before, 2, "both lines");
+        drop((a_end, b_end));
     }
 }
