@@ -57,7 +57,7 @@ pub enum Error {
     #[error("list {0:?}: expected names separated by commas, quoted where a name contains a comma")]
     List(String),
     /// A name that is in no header.
-    #[error("no column is called {name:?}; the columns of {} are: {}", path.display(), columns.join(", "))]
+    #[error("no column is called {name:?}; the columns of {} are: {}", path.display(), shown(columns))]
     UnknownColumn {
         /// The name asked for.
         name: String,
@@ -155,4 +155,13 @@ impl Error {
 fn places(positions: &[usize]) -> String {
     let numbers: Vec<String> = positions.iter().map(usize::to_string).collect();
     format!("columns {}", numbers.join(" and "))
+}
+
+/// Column names for a person: a file that is no text must not write control characters to a terminal.
+fn shown(columns: &[String]) -> String {
+    let names = columns.iter().map(|name| match name.chars().any(char::is_control) {
+        true => name.escape_debug().to_string(),
+        false => name.clone(),
+    });
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -13,6 +13,10 @@ fn unknown_columns_are_answered_with_the_known_ones() {
         "no column is called \"c\"; the columns of FILE are: a, b"
     );
     assert_eq!(
+        error("a\u{1b}[2J,b\n1,2\n", &settings("c", "count")),
+        "no column is called \"c\"; the columns of FILE are: a\\u{1b}[2J, b"
+    );
+    assert_eq!(
         error("a,b,a\n1,2,3\n", &settings("a", "count")),
         "column \"a\" is ambiguous: FILE has it at columns 1 and 3"
     );
