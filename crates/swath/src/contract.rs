@@ -39,6 +39,8 @@ pub(crate) struct Contract {
     pub(crate) limits: Limits,
     /// Each worker on a processor of its own.
     pub(crate) pin: bool,
+    /// Processors that its own pools may count on.
+    pub(crate) processors: usize,
 }
 
 impl Contract {

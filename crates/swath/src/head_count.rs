@@ -1,4 +1,10 @@
 //! How many workers, when nobody says.
+//!
+//! Pools of workers share what their pool has: a worker counts on its part of the processors, and so do the workers of its own
+//! pools, level by level. Without that, nested pools that nobody gave a number would have as many workers as the machine has
+//! processors, to the power of their depth.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use swath_platform::cpu;
 
@@ -16,12 +22,32 @@ pub(crate) struct HeadCount {
 /// `SWATH_WORKERS` if set, else what the program asked for, else the processors we may use: affinity mask and cgroup quota.
 pub(crate) fn decide(asked: Option<usize>) -> Result<HeadCount, Error> {
     let over = std::env::var("SWATH_WORKERS").ok();
-    choose(over.as_deref(), asked, cpu::affinity_count(), cpu::cgroup_quota())
+    choose(over.as_deref(), asked, cpu::affinity_count(), cpu::cgroup_quota(), budget())
+}
+
+/// Processors that this process's pools may count on; more than any machine has where nobody shares them out.
+static SHARE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// This process is a worker whose pool leaves it so many processors.
+pub(crate) fn count_on(processors: usize) {
+    SHARE.store(processors.max(1), Ordering::Relaxed);
+}
+
+/// What this process's pools may count on, to be told to a process that it starts for one call.
+pub(crate) fn budget() -> usize {
+    SHARE.load(Ordering::Relaxed)
+}
+
+/// What each of `workers` workers of a pool of this process may count on.
+pub(crate) fn share_among(workers: usize) -> usize {
+    let own = budget().min(processors());
+    (own / workers.max(1)).max(1)
 }
 
 /// The processors that we may use, at least one.
 pub(crate) fn processors() -> usize {
-    choose(None, None, cpu::affinity_count(), cpu::cgroup_quota()).map_or(WORKERS_MAX, |count| count.workers)
+    choose(None, None, cpu::affinity_count(), cpu::cgroup_quota(), usize::MAX)
+        .map_or(WORKERS_MAX, |count| count.workers)
 }
 
 fn choose(
@@ -29,6 +55,7 @@ fn choose(
     asked: Option<usize>,
     mask: usize,
     quota: Option<f64>,
+    share: usize,
 ) -> Result<HeadCount, Error> {
     let (workers, why) = match (over.filter(|text| !text.is_empty()), asked) {
         (Some(text), _) => {
@@ -39,10 +66,14 @@ fn choose(
             (number, "SWATH_WORKERS says so".to_owned())
         }
         (None, Some(number)) => (number, "the program asks for them".to_owned()),
-        (None, None) => match quota.map(|q| (q.ceil() as usize).max(1)) {
-            Some(quota) if quota < mask => (quota, "the cgroup's CPU quota allows them".to_owned()),
-            _ => (mask, "this process may run on that many processors".to_owned()),
-        },
+        (None, None) => {
+            let quota = quota.map_or(usize::MAX, |q| (q.ceil() as usize).max(1));
+            match share.min(quota).min(mask) {
+                least if least == mask => (mask, "this process may run on that many processors".to_owned()),
+                least if least == quota => (quota, "the cgroup's CPU quota allows them".to_owned()),
+                least => (least, "that is this worker's share of its pool's processors".to_owned()),
+            }
+        }
     };
     if workers > WORKERS_MAX {
         return Err(ErrorKind::Usage.with(format!("{workers} workers; a pool has at most {WORKERS_MAX}")));
@@ -56,7 +87,8 @@ mod tests {
 
     #[test]
     fn the_environment_beats_the_program_and_both_beat_the_machine() {
-        let n = |over, asked, mask, quota| choose(over, asked, mask, quota).map(|h| h.workers).ok();
+        let n =
+            |over, asked, mask, quota| choose(over, asked, mask, quota, usize::MAX).map(|h| h.workers).ok();
         assert_eq!(n(Some("3"), Some(5), 8, None), Some(3));
         assert_eq!(n(Some("0"), Some(5), 8, None), Some(0));
         assert_eq!(n(None, Some(5), 8, None), Some(5));
@@ -65,5 +97,14 @@ mod tests {
         assert_eq!(n(None, None, 2, Some(16.0)), Some(2));
         assert_eq!(n(Some("many"), None, 2, None), None);
         assert_eq!(n(None, Some(1_000_000), 2, None), None);
+    }
+
+    #[test]
+    fn a_share_counts_where_nobody_says_otherwise() {
+        let n = |over, asked, share| choose(over, asked, 8, Some(6.0), share).map(|h| h.workers).ok();
+        assert_eq!(n(None, None, 2), Some(2));
+        assert_eq!(n(None, None, 7), Some(6));
+        assert_eq!(n(None, Some(5), 2), Some(5));
+        assert_eq!(n(Some("4"), None, 2), Some(4));
     }
 }

@@ -67,7 +67,8 @@ pub struct PoolBuilder {
 }
 
 impl PoolBuilder {
-    /// How many worker processes; 0 is the same as [`PoolBuilder::inline`]. Without it: as many as the processors we may use.
+    /// How many worker processes; 0 is the same as [`PoolBuilder::inline`]. Without it: as many as the processors we may use; in
+    /// a worker, its part of its own pool's: half of them, rounded down, but one at least, in each of two workers.
     /// The environment variable `SWATH_WORKERS` overrides both.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
@@ -231,11 +232,12 @@ impl PoolBuilder {
                     ));
                 }
                 let threads = self.threads.unwrap_or(1).max(1);
+                let contract = Contract { processors: head_count::share_among(workers), ..self.contract };
                 Staff::Crew(Crew::start(
                     Session::current()?,
                     (workers, self.most.min(WORKERS_MAX)),
                     threads,
-                    self.contract,
+                    contract,
                     self.log,
                 )?)
             }

@@ -16,6 +16,7 @@ use crate::cause::What;
 use crate::contract::{Contract, Farewell, Growth};
 use crate::descriptor::Descriptor;
 use crate::drive::Driver;
+use crate::head_count;
 use crate::kernel;
 use crate::ledger::Owner;
 use crate::log;
@@ -161,6 +162,7 @@ fn initialize(hand: &mut Hand, contract: &Contract) {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
+    head_count::count_on(contract.processors);
     let limited =
         contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
     match limited.and_then(|()| contract.enter()) {

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let tests: &[stage::Test] = stage::cast![
         c29_a_process_has_processes_pools_and_calls_of_its_own,
         c29_a_kernel_has_processes_pools_and_calls_of_its_own,
+        c29_nested_pools_share_the_processors,
         c29_too_deep_is_an_error_that_names_the_limit,
         objects_reach_every_level_and_come_back,
         a_lock_is_recovered_over_two_levels,
@@ -114,6 +115,28 @@ fn c29_a_kernel_has_processes_pools_and_calls_of_its_own() {
         })
         .expect("a team");
     assert_eq!(a.view().sum(), 3);
+}
+
+/// Workers of a pool that nobody gave a number, and of one in its worker.
+fn head_counts(_: ()) -> Result<(usize, usize)> {
+    let count = |_: ()| -> Result<usize> { Ok(Pool::builder().build()?.workers()) };
+    let pool = Pool::builder().build()?;
+    // A process of its own counts on what its starter does.
+    assert_eq!(try_isolated(count, ())?, pool.workers());
+    Ok((pool.workers(), pool.try_submit(count, ())?.result()?))
+}
+
+fn c29_nested_pools_share_the_processors() {
+    if std::env::var_os("SWATH_WORKERS").is_some() {
+        return eprintln!("skipped: c29_nested_pools_share_the_processors: SWATH_WORKERS decides");
+    }
+    let processors = swath::cpu_count();
+    for workers in [1, 2] {
+        let pool = Pool::builder().workers(workers).build().expect("a pool");
+        let (below, further) = pool.try_submit(head_counts, ()).expect("room").result().expect("numbers");
+        assert_eq!(below, (processors / workers).max(1), "of {processors}");
+        assert_eq!(further, (processors / workers / below).max(1), "of {processors}");
+    }
 }
 
 /// How deep it goes, or why it does not.

@@ -12,6 +12,7 @@ use swath_sync::Party;
 use super::errand::{Ending, Errand, Verdict};
 use super::lineage;
 use super::parcel;
+use crate::head_count;
 use crate::memory_file::Place;
 use crate::worker::EXIT_CANNOT_BEGIN;
 
@@ -51,6 +52,7 @@ fn begin(
         let path = OsStr::from_bytes(cwd);
         std::env::set_current_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
+    head_count::count_on(errand.processors);
     errand.limits.apply().map_err(|e| format!("limits of {}: {e}", errand.limits))?; // C4
     Ok((errand, args, reply))
 }

@@ -73,6 +73,8 @@ pub(crate) struct Errand {
     pub(crate) starter_name: String,
     pub(crate) cwd: Option<Vec<u8>>,
     pub(crate) limits: Limits,
+    /// What its pools may count on.
+    pub(crate) processors: usize,
     pub(crate) reply: Option<Place>,
 }
 

@@ -21,6 +21,7 @@ use super::parcel;
 use super::record::{About, Before, Reaper, Record};
 use super::{entry, lineage, roll};
 use crate::error::{Error, ErrorKind, Result};
+use crate::head_count;
 use crate::init;
 use crate::memory_file::{self, Place};
 use crate::output::{Lines, Stream};
@@ -179,6 +180,7 @@ pub(crate) fn launch(
         starter_name: lineage::current_process().name().to_owned(),
         cwd: settings.cwd.as_ref().map(|path| path.as_os_str().as_bytes().to_vec()),
         limits: settings.limits,
+        processors: head_count::budget(),
         reply,
     };
     let errand = postcard::to_stdvec(&errand).map_err(|e| ErrorKind::Codec.with(e.to_string()))?;
