@@ -19,6 +19,7 @@ use crate::board::{Board, Cell, Flush};
 use crate::cause::{Cause, Fault, What, shorten};
 use crate::checksum::checksum;
 use crate::descriptor::{Descriptor, Mode, flag};
+use crate::freight;
 use crate::geometry::Geometry;
 use crate::kernel;
 use crate::ledger::{Claim, Ledger, Owner};
@@ -295,8 +296,7 @@ impl<'t> Turn<'t> {
     }
 
     fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
-        postcard::from_bytes(self.arg_bytes()?)
-            .map_err(|e| setup(format!("its arguments do not decode: {e}")))
+        freight::unpack(self.arg_bytes()?).map_err(|why| setup(format!("its arguments do not decode: {why}")))
     }
 
     fn arg_bytes(&mut self) -> Result<&'t [u8], Fault> {

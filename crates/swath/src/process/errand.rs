@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use swath_array::travel::{self, Item};
+use swath_segment::Stamp;
 
 use super::allowance::Limits;
 use super::parcel::Place;
@@ -13,6 +15,7 @@ use super::value::{ExitValue, PANICKED};
 use crate::cause::{Fault, What};
 use crate::drive::IntoFailure;
 use crate::error::Result;
+use crate::freight;
 use crate::kernel;
 use crate::panic_note;
 
@@ -32,8 +35,8 @@ pub(crate) enum Ending {
 /// How an isolated call went, in the words of the process that did it.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It has a value.
-    Value,
+    /// It has a value, with these arrays.
+    Value(Vec<Item>),
     /// It failed.
     Failed(What),
     /// It has a value that cannot be encoded.
@@ -75,12 +78,20 @@ pub(crate) struct Errand {
     pub(crate) starter_name: String,
     pub(crate) cwd: Option<Vec<u8>>,
     pub(crate) limits: Limits,
-    pub(crate) reply: Option<Place>,
+    pub(crate) reply: Option<Reply>,
+}
+
+/// Where the answer of an isolated call goes.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) parcel: Place,
+    /// The inbox for arrays in it.
+    pub(crate) inbox: String,
 }
 
 fn decode<A: DeserializeOwned>(args: Vec<u8>) -> std::result::Result<A, String> {
     let what = std::any::type_name::<A>();
-    postcard::from_bytes(&args).map_err(|e| format!("arguments of type {what} cannot be decoded: {e}"))
+    freight::unpack(&args).map_err(|why| format!("arguments of type {what} cannot be decoded: {why}"))
 }
 
 /// Runs `f`; the exit code. A panic has been reported by the hook.
@@ -122,17 +133,27 @@ fn reply<A: DeserializeOwned, R: Serialize>(
     call: impl FnOnce(A) -> std::result::Result<R, Fault>,
 ) -> Ending {
     panic_note::install();
-    let answer = panic_note::catching(|| {
-        let args = decode(args).map_err(|message| Box::new(What::Setup { message }))?;
-        // Inside, for an encoder is the user's code too.
-        Ok(postcard::to_stdvec(&call(args)?))
+    let work = || {
+        panic_note::catching(|| {
+            let args = decode(args).map_err(|message| Box::new(What::Setup { message }))?;
+            let mut bytes = Vec::new();
+            // Inside, for an encoder is the user's code too.
+            Ok(freight::put_reply(&call(args)?, &mut bytes).map(|()| bytes))
+        })
+    };
+    let (answer, outgoing) = travel::replying(work);
+    let sent = answer.map(|encoded| {
+        let (bytes, list) = (encoded?, outgoing.items());
+        freight::send(outgoing, Stamp { slot: 0, generation: 0, lot: 0 }).map(|()| (bytes, list))
     });
-    match answer {
-        Ok(Ok(bytes)) => Ending::Reply(Verdict::Value, bytes),
-        Ok(Err(error)) => {
+    // Before its exit, so that the session which its arrays were made in ends in order.
+    freight::close();
+    match sent {
+        Ok(Ok((bytes, list))) => Ending::Reply(Verdict::Value(list), bytes),
+        Ok(Err(why)) => {
             let what = std::any::type_name::<R>();
             Ending::Reply(
-                Verdict::Unencodable(format!("a value of type {what} cannot be encoded: {error}")),
+                Verdict::Unencodable(format!("a value of type {what} cannot be encoded: {why}")),
                 Vec::new(),
             )
         }

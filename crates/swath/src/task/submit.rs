@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_array::travel::{self, Lent};
 
 use super::clerk::{self, Current, Driver};
 use super::handle::Task;
@@ -14,11 +15,11 @@ use super::office::Office;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::Priority;
 use super::ticket::{Call, Stage, Ticket, Wishes};
-use crate::cause::{Cause, What};
+use crate::cause::{Cause, What, shorten};
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
 use crate::kernel::name_of;
-use crate::phase::encode;
+use crate::phase::{Encoded, encode};
 use crate::pool::Pool;
 
 /// A task that is being described; ended by [`Submission::submit`].
@@ -116,8 +117,9 @@ impl Pool {
 
 impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     fn new<A: Serialize>(pool: &'p Pool, driver: Driver, function: *const (), args: &A) -> Submission<'p, R> {
-        let call = encode::<A, A>(args).bytes.and_then(|args| {
-            Ok(Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args })
+        let Encoded { bytes, lent, .. } = encode::<A, A>(args);
+        let call = bytes.and_then(|args| {
+            Ok(Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args, lent })
         });
         Submission { pool, call, wishes: Wishes::default(), value: PhantomData }
     }
@@ -202,11 +204,11 @@ pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
     pool: &Pool,
     driver: Driver,
     function: *const (),
-    args: Vec<u8>,
+    (args, lent): (Vec<u8>, Lent),
     retries: u32,
     timeout: Option<Duration>,
 ) -> Result<Task<R>> {
-    let call = Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args };
+    let call = Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args, lent };
     let wishes = Wishes { retries, timeout, ..Wishes::default() };
     Submission { pool, call: Ok(call), wishes, value: PhantomData }.submit()
 }
@@ -217,8 +219,13 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
     let outcome = loop {
         let current = Current { task: id, attempt: causes.len() as u32, site: None };
         let mut out = Vec::new();
-        match current.during(|| clerk::drive(call.driver, call.kernel, &call.args, &mut out)) {
-            Ok(()) => break Outcome::Value(Bytes::Heap(out)),
+        let work = || current.during(|| clerk::drive(call.driver, call.kernel, &call.args, &mut out));
+        let (done, outgoing) = travel::replying(work);
+        let arrays = done.and_then(|()| {
+            outgoing.arrive().map_err(|error| Box::new(What::Setup { message: shorten(error.to_string()) }))
+        });
+        match arrays {
+            Ok(arrays) => break Outcome::Value(Bytes::Heap(out), arrays),
             Err(what) => {
                 let again = wishes.retry_if.is_some_and(|wanted| wanted(&what));
                 causes.push(Cause::new(0, swath_platform::process::getpid(), *what));
@@ -231,7 +238,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
             }
         }
     };
-    let nothing = Call { driver: 0, kernel: 0, args: Vec::new() };
+    let nothing = Call { driver: 0, kernel: 0, args: Vec::new(), lent: Lent::default() };
     let ticket = Arc::new(Ticket::new(id, wishes, nothing));
     ticket.enter(&mut ticket.lock(), Stage::Resolved(Arc::new(outcome)));
     ticket

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use swath_array::travel::Lent;
+
 use super::outcome::Outcome;
 use super::table::Priority;
 use crate::cause::{Cause, What};
@@ -26,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) driver: u64,
     pub(crate) kernel: u64,
     pub(crate) args: Vec<u8>,
+    /// Of the handles in them.
+    pub(crate) lent: Lent,
 }
 
 /// Where a task is.
