@@ -1,9 +1,10 @@
 //! Where the bytes of an array are: the segment behind it, in memory or in a file.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use swath_platform::{file, memory, process};
-use swath_segment::{Kind, Segment, SegmentOptions, SegmentRef};
+use swath_segment::{Kind, Reader, Segment, SegmentOptions, SegmentRef, Stamp, is_member};
 
 use crate::limits::DATA_OFFSET_BYTES;
 use crate::npy::{NpyFile, image_header};
@@ -20,13 +21,32 @@ pub(crate) enum Place {
     File(PathBuf),
 }
 
+/// Whose the segment is.
+enum Memory {
+    /// Ours.
+    Own(Segment),
+    /// Another process's, which has lent it.
+    Lent(Reader),
+}
+
+impl Memory {
+    fn as_ptr(&self) -> *mut u8 {
+        match self {
+            Memory::Own(segment) => segment.as_ptr(),
+            Memory::Lent(reader) => reader.as_ptr(),
+        }
+    }
+}
+
 /// A segment, and what only its maker knows about it.
 pub(crate) struct Backing {
     /// `None` only when given up for ever: a file that is still mapped somewhere stays in use. Dropped before the segment,
     /// with which the inode's number becomes free for another file.
     usage: Option<Usage>,
     /// `None` only when given up for ever.
-    segment: Option<Segment>,
+    memory: Option<Memory>,
+    /// The process whose descriptor the reference names.
+    holder: u32,
     reference: SegmentRef,
     writable: bool,
     /// The file's path as it is now.
@@ -67,6 +87,31 @@ impl Backing {
         Ok(backing)
     }
 
+    /// What another process has made for this one.
+    pub(crate) fn adopt(file: OwnedFd) -> Result<Backing, Error> {
+        let segment = Segment::options().unnamed("result").kind(Kind::Array).adopt(file)?;
+        Backing::new(segment, true, None, None)
+    }
+
+    /// What `holder`, another process, has lent.
+    pub(crate) fn attach(reference: &SegmentRef, holder: u32) -> Result<Backing, Error> {
+        let reader = Reader::open(reference, holder)?;
+        let usage = Usage::claim((reference.dev, reference.ino), false);
+        if usage.is_none() {
+            return Err(Error::InUse { object: "an array that was lent".to_owned() });
+        }
+        let memory = Some(Memory::Lent(reader));
+        Ok(Backing {
+            usage,
+            memory,
+            holder,
+            reference: *reference,
+            writable: false,
+            file: None,
+            target: None,
+        })
+    }
+
     fn new(
         segment: Segment,
         writable: bool,
@@ -79,15 +124,44 @@ impl Backing {
             let object = file.unwrap_or_default().display().to_string();
             return Err(Error::InUse { object });
         }
-        Ok(Backing { usage, segment: Some(segment), reference, writable, file, target })
+        let (memory, holder) = (Some(Memory::Own(segment)), process::getpid());
+        Ok(Backing { usage, memory, holder, reference, writable, file, target })
     }
 
-    fn segment(&self) -> &Segment {
-        self.segment.as_ref().expect("given up only when it is dropped")
+    fn memory(&self) -> &Memory {
+        self.memory.as_ref().expect("given up only when it is dropped")
+    }
+
+    fn own(&self) -> Option<&Segment> {
+        match self.memory() {
+            Memory::Own(segment) => Some(segment),
+            Memory::Lent(_) => None,
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut u8 {
-        self.segment().as_ptr()
+        self.memory().as_ptr()
+    }
+
+    /// Whether another process has lent it.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.own().is_none()
+    }
+
+    /// The process whose descriptor the reference names.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder
+    }
+
+    /// Whether another process reads it.
+    pub(crate) fn is_read_elsewhere(&self) -> Result<bool, Error> {
+        Ok(self.own().map_or(Ok(false), Segment::is_read_elsewhere)?)
+    }
+
+    /// Sends it to the inbox of that address.
+    pub(crate) fn hand_over(&self, address: &str, stamp: Stamp) -> Result<(), Error> {
+        let own = self.own().ok_or(Error::BadReference { what: "lent by another process" })?;
+        Ok(own.hand_over(address, stamp)?)
     }
 
     pub(crate) fn reference(&self) -> SegmentRef {
@@ -99,7 +173,10 @@ impl Backing {
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
-        self.segment().name()
+        match self.memory() {
+            Memory::Own(segment) => segment.name(),
+            Memory::Lent(reader) => reader.reference().name(),
+        }
     }
 
     /// Where other programs find it.
@@ -107,7 +184,7 @@ impl Backing {
         match (&self.file, self.name()) {
             (Some(path), _) => path.clone(),
             (None, Some(name)) => swath_segment::shm_path(name),
-            (None, None) => PathBuf::from(format!("/proc/{}/fd/{}", process::getpid(), self.reference.fd)),
+            (None, None) => PathBuf::from(format!("/proc/{}/fd/{}", self.holder, self.reference.fd)),
         }
     }
 
@@ -117,13 +194,13 @@ impl Backing {
 
     /// Asks for huge pages; refused, ordinary ones stay.
     pub(crate) fn collapse(&self) {
-        let _ = memory::collapse(self.as_ptr(), self.segment().len());
+        let _ = memory::collapse(self.as_ptr(), self.reference.len as usize);
     }
 
     /// Faults all pages in.
     pub(crate) fn populate(&self) -> Result<(), Error> {
         let object = || self.path().display().to_string();
-        memory::populate_write(self.as_ptr(), self.segment().len()).map_err(|source| Error::Io {
+        memory::populate_write(self.as_ptr(), self.reference.len as usize).map_err(|source| Error::Io {
             operation: "populate",
             object: object(),
             source,
@@ -132,7 +209,9 @@ impl Backing {
 
     /// All bytes on disk, under the final name.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        self.segment.as_mut().expect("given up only when it is dropped").finish()?;
+        if let Some(Memory::Own(segment)) = &mut self.memory {
+            segment.finish()?;
+        }
         if let Some(target) = self.target.take() {
             self.file = Some(target);
         }
@@ -142,8 +221,9 @@ impl Backing {
     /// Gives the memory up: it stays mapped for ever, without a name.
     pub(crate) fn leak(&mut self) {
         std::mem::forget(self.usage.take());
-        if let Some(segment) = self.segment.take() {
-            segment.leak();
+        match self.memory.take() {
+            Some(Memory::Own(segment)) => segment.leak(),
+            reader => std::mem::forget(reader),
         }
     }
 }
@@ -151,6 +231,8 @@ impl Backing {
 fn options(place: &Place, extent: &Extent) -> SegmentOptions {
     let options = Segment::options();
     match place {
+        // A name is for other programs; what a worker makes, it keeps or gives back.
+        Place::Automatic if is_member() => options.unnamed(format!("{extent:?}")),
         Place::Automatic => options,
         Place::Named(name) => options.name(name),
         Place::Unnamed => options.unnamed(format!("{extent:?}")),

@@ -30,7 +30,9 @@ pub enum Error {
     #[error("a reference to an array is not valid: {what}")]
     BadReference { what: &'static str },
     #[error("{object} cannot be changed: {why}")]
-    NotWritable { object: String, why: &'static str },
+    NotWritable { object: String, why: String },
+    #[error("{object} cannot be given away: {why}")]
+    NotGiven { object: String, why: &'static str },
     #[error("{object} is open in another array of this process, and one of the two could change it")]
     InUse { object: String },
     #[error("{object} is not in a file: there is nothing to finish")]

@@ -13,6 +13,10 @@ use crate::{ArrayRef, DType, Element, Error, Taint};
 ///
 /// It keeps the memory and the name alive. While a handle exists the array itself cannot be changed:
 /// [`try_view_mut`](crate::SharedArray::try_view_mut) is an error then.
+///
+/// It is serde, for arguments of tasks, processes and phases, in whatever they are made of: there `view()` shows the same memory, mapped
+/// for reading only, once per process, until the last handle of that process is dropped. Who carries it counts as a handle until it is
+/// over; and so does a process that keeps one longer. See [`travel`](crate::travel).
 pub struct ArrayHandle<T, D> {
     storage: Arc<Storage>,
     dim: D,
@@ -23,6 +27,10 @@ impl<T: Element, D: Dimension> ArrayHandle<T, D> {
     pub(crate) fn new(storage: Arc<Storage>) -> ArrayHandle<T, D> {
         let dim = dim_from(storage.extent().shape()).expect("the array has as many axes as its type says");
         ArrayHandle { storage, dim, element: std::marker::PhantomData }
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
     }
 
     /// A view of all elements.

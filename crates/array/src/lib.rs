@@ -17,6 +17,7 @@ mod shared;
 mod snapshot;
 mod storage;
 mod taint;
+pub mod travel;
 mod usage;
 
 pub use array_ref::ArrayRef;

@@ -10,12 +10,12 @@ use ndarray::{Array, ArrayBase, ArrayView, ArrayViewMut, Data, Dimension, IntoDi
 use crate::options::ArrayOptions;
 use crate::shape::{Extent, Order, ShapeText, dim_from};
 use crate::storage::Storage;
-use crate::{ArrayHandle, ArrayRef, DType, Element, Error, Taint, Torn};
+use crate::{ArrayHandle, ArrayRef, DType, Element, Error, Taint, Torn, travel};
 
 /// An array of `T` in a segment of its own, which is a `.npy` image.
 ///
 /// It is made in the coordinator, which owns it: dropping it (and the last [`handle`](SharedArray::handle)) unlinks the
-/// name and unmaps the memory. Workers see its rows as ndarray views without a copy; any other program may attach to a
+/// name and unmaps the memory. A worker may make one too, and return it: then it is the coordinator's, without a copy. Workers see its rows as ndarray views without a copy; any other program may attach to a
 /// named one, or open it with `np.load("/dev/shm/NAME", mmap_mode="r")`.
 ///
 /// ```no_run
@@ -62,8 +62,17 @@ pub struct SharedArray<T, D> {
 impl<T: Element, D: Dimension> SharedArray<T, D> {
     /// `storage` was made for elements of `T` and as many axes as `D` has.
     pub(crate) fn from_storage(storage: Storage) -> Result<SharedArray<T, D>, Error> {
+        SharedArray::from_shared_storage(Arc::new(storage))
+    }
+
+    /// The same of a storage that nobody else has.
+    pub(crate) fn from_shared_storage(storage: Arc<Storage>) -> Result<SharedArray<T, D>, Error> {
         let dim = expect::<T, D>(&storage.object(), storage.extent())?;
-        Ok(SharedArray { storage: Arc::new(storage), dim, element: std::marker::PhantomData })
+        Ok(SharedArray { storage, dim, element: std::marker::PhantomData })
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
     }
 
     /// Name, place and layout by choice.
@@ -139,13 +148,29 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
         self.exclusive()?.view_mut()
     }
 
-    /// `Ok` if the array may be changed now: not tainted, mapped writable, no handle alive. The engine asks this before it
+    /// `Ok` if the array may be changed now: not tainted, mapped writable, no handle alive, here or in another process. The engine asks this before it
     /// lets workers write; the answer lasts as long as the caller's `&mut` borrow of the array.
     pub fn try_exclusive(&self) -> Result<(), Error> {
+        if !self.storage.has_travelled() {
+            return self.alone();
+        }
+        // First no new handle can come out of a reference that arrives here, then the others are counted.
+        travel::forget(self.storage.identity());
+        self.alone().and_then(|()| self.storage.unread()).inspect_err(|_| travel::remember(&self.storage))
+    }
+
+    fn alone(&self) -> Result<(), Error> {
         // With Acquire, what the last holder of a handle read happened before our writes, as in Arc::get_mut.
-        let alone = Arc::strong_count(&self.storage) == 1;
+        let handles = Arc::strong_count(&self.storage) - 1;
         fence(Ordering::Acquire);
-        if alone { self.storage.changeable() } else { Err(self.has_handles()) }
+        if handles == 0 {
+            return self.storage.changeable();
+        }
+        let why = match handles {
+            1 => "a handle to it is alive (of a task that has not finished, perhaps)".to_owned(),
+            n => format!("{n} handles to it are alive (some of tasks that have not finished, perhaps)"),
+        };
+        Err(Error::NotWritable { object: self.storage.object(), why })
     }
 
     /// `Ok` unless tainted. The engine asks this before it lets workers read.
@@ -263,16 +288,8 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     }
 
     fn exclusive(&mut self) -> Result<&mut Storage, Error> {
-        if Arc::get_mut(&mut self.storage).is_none() {
-            return Err(self.has_handles());
-        }
-        Ok(Arc::get_mut(&mut self.storage).expect("seen a moment ago, and nobody else has it"))
-    }
-
-    #[cold]
-    fn has_handles(&self) -> Error {
-        let why = "a handle to it is alive (of a task that has not finished, perhaps)";
-        Error::NotWritable { object: self.storage.object(), why }
+        self.try_exclusive()?;
+        Ok(Arc::get_mut(&mut self.storage).expect("alone a moment ago, and no reference leads to it"))
     }
 }
 

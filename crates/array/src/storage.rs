@@ -4,7 +4,8 @@
 //!
 //! 1. The mapping lives as long as the [`Storage`] and never moves; a tainted one is never unmapped at all.
 //! 2. Only a raw pointer is kept. A view is derived per borrow: shared ones from `&Storage`, the mutable one from
-//!    `&mut Storage`, which an `Arc` gives out only while no [`ArrayHandle`](crate::ArrayHandle) shares it.
+//!    `&mut Storage`, which an `Arc` gives out only while no [`ArrayHandle`](crate::ArrayHandle) shares it; nor does another process
+//!    (`unread`).
 //! 3. Workers write only during a phase or a team, which holds the borrow (or a fence over it) for as long.
 //! 4. Other programs of the same user are trusted not to write: numpy's `r+` on a live array breaks 3.
 //!
@@ -16,16 +17,23 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 
+use swath_segment::Stamp;
+
 use crate::backing::Backing;
+use crate::limits::{READERS_LOOK, READERS_WAIT};
+use crate::travel;
 use crate::{ArrayRef, Element, Error, Extent, Taint, Torn, rows_view, rows_view_mut};
 
 pub(crate) struct Storage {
     backing: Backing,
     reference: ArrayRef,
     extent: Extent,
+    /// Whether a handle to it was ever encoded: others may have it mapped.
+    travelled: AtomicBool,
     /// Set once, after `marks.taint`: the fast answer to "is it tainted".
     tainted: AtomicBool,
     marks: Mutex<Marks>,
@@ -48,7 +56,14 @@ impl Storage {
     pub(crate) fn new(backing: Backing, data_offset: usize, extent: Extent) -> Result<Storage, Error> {
         let reference = ArrayRef::new(backing.reference(), data_offset, &extent, !backing.is_writable());
         reference.extent()?;
-        Ok(Storage { backing, reference, extent, tainted: AtomicBool::new(false), marks: Mutex::default() })
+        Ok(Storage {
+            backing,
+            reference,
+            extent,
+            travelled: AtomicBool::new(false),
+            tainted: AtomicBool::new(false),
+            marks: Mutex::default(),
+        })
     }
 
     pub(crate) fn reference(&self) -> &ArrayRef {
@@ -121,10 +136,70 @@ impl Storage {
         match self.backing.is_writable() {
             true => Ok(()),
             false => {
-                Err(Error::NotWritable { object: self.object(), why: "its file was opened for reading only" })
+                let why = if self.is_lent() {
+                    "it is another process's"
+                } else {
+                    "its file was opened for reading only"
+                };
+                Err(Error::NotWritable { object: self.object(), why: why.to_owned() })
             }
         }
     }
+
+    // ---- travel ------------------------------------------------------------------------------------------------------
+
+    /// A handle to it is being encoded.
+    pub(crate) fn travels(&self) {
+        self.travelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a handle to it was ever encoded.
+    pub(crate) fn has_travelled(&self) -> bool {
+        self.travelled.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process has lent it to this one.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.backing.is_lent()
+    }
+
+    /// The process whose descriptor the reference names.
+    pub(crate) fn holder(&self) -> u32 {
+        self.backing.holder()
+    }
+
+    /// `Err` while another process has it mapped by a handle. One that is about to let go is waited for, for a moment.
+    pub(crate) fn unread(&self) -> Result<(), Error> {
+        if !self.has_travelled() {
+            return Ok(());
+        }
+        let end = Instant::now() + READERS_WAIT;
+        while self.backing.is_read_elsewhere()? {
+            if Instant::now() >= end {
+                let why = "another process has kept a handle to it".to_owned();
+                return Err(Error::NotWritable { object: self.object(), why });
+            }
+            std::thread::sleep(READERS_LOOK);
+        }
+        Ok(())
+    }
+
+    /// `Err` if it has a name or a path, which stay with their maker.
+    pub(crate) fn is_anonymous(&self) -> Result<(), Error> {
+        if self.backing.name().is_none() && self.backing.file_path().is_none() {
+            return Ok(());
+        }
+        let why = "its name belongs to the process that made it; make it without one to return it";
+        Err(Error::NotGiven { object: self.object(), why })
+    }
+
+    /// Sends it away; this one is dropped then.
+    pub(crate) fn hand_over(&self, address: &str, stamp: Stamp) -> Result<(), Error> {
+        self.usable()?;
+        self.backing.hand_over(address, stamp)
+    }
+
+    // ---- marks -------------------------------------------------------------------------------------------------------
 
     /// The first taint stays.
     pub(crate) fn set_taint(&self, taint: Taint) {
@@ -165,6 +240,9 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
+        if *self.travelled.get_mut() || self.backing.is_lent() {
+            travel::forget_dead(self.identity());
+        }
         if *self.tainted.get_mut() {
             self.backing.leak();
         }

@@ -206,6 +206,21 @@ pub fn ofd_byte_is_locked(fd: &impl AsFd, number: u32) -> io::Result<bool> {
     is_locked(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
 }
 
+/// Where the byte of [`ofd_try_share`] is: beyond those of [`ofd_try_lock_byte`].
+const SHARED_AT: i64 = BYTES_FROM + (1 << 32);
+
+/// Marks the file as being read through this open file description; false when somebody holds the byte exclusively, which nobody
+/// of ours does. A mapping keeps the open file description, and so the mark, after the descriptor is closed: it goes with the mapping,
+/// or with its process.
+pub fn ofd_try_share(fd: &impl AsFd) -> io::Result<bool> {
+    try_lock(fd, range_lock(libc::F_RDLCK, SHARED_AT, 1))
+}
+
+/// Whether *another* open file description is marked as reading the file.
+pub fn ofd_is_shared(fd: &impl AsFd) -> io::Result<bool> {
+    is_locked(fd, range_lock(libc::F_WRLCK, SHARED_AT, 1))
+}
+
 /// Room on the mount that `path` lies on.
 pub fn space(path: &Path) -> io::Result<Space> {
     let stat = rustix::fs::statvfs(path)?;
@@ -400,6 +415,22 @@ mod tests {
         assert!(!ofd_try_lock_byte(&second, 7).unwrap() && ofd_try_lock_byte(&second, 8).unwrap());
         ofd_unlock_byte(&third, 7).unwrap();
         assert!(ofd_try_lock_byte(&second, 7).unwrap());
+    }
+
+    #[test]
+    fn a_mapping_keeps_the_mark_of_a_reader() {
+        let file = memfd("readers").unwrap();
+        set_len(&file, 4096).unwrap();
+        assert!(!ofd_is_shared(&file).unwrap());
+        let reader = reopen(&file, false).unwrap();
+        assert!(ofd_try_share(&reader).unwrap());
+        assert!(ofd_is_shared(&file).unwrap());
+        assert!(ofd_try_lock(&file).unwrap(), "not in the way of the lock of the file");
+        let map = crate::memory::AlignedMap::new(&reader, 4096, false).unwrap();
+        drop(reader);
+        assert!(ofd_is_shared(&file).unwrap(), "by the mapping alone");
+        drop(map);
+        assert!(!ofd_is_shared(&file).unwrap());
     }
 
     #[test]

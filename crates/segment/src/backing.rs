@@ -173,6 +173,18 @@ impl Backing {
         Backing::new(file, len, true, label)
     }
 
+    /// The whole of a memory file that somebody else made.
+    pub(crate) fn adopt(file: OwnedFd, what: &str) -> Result<Backing> {
+        let stat = file::stat(&file).map_err(|e| Error::system("fstat", what, e))?;
+        let memory = file::is_memory(&file).map_err(|e| Error::system("statfs", what, e))?;
+        let len = usize::try_from(stat.size).unwrap_or(usize::MAX);
+        if !memory || !stat.is_regular() || len == 0 || len > isize::MAX as usize {
+            let why = format!("memory was expected, found {stat:?}");
+            return Err(Error::NotOurs { object: what.to_owned(), why });
+        }
+        Backing::new(file, len, true, what)
+    }
+
     /// G5–G7 for a file on disk, which belongs to us until its lock is given up.
     pub(crate) fn create_file(path: &Path, len: usize) -> Result<Backing> {
         let what = path.display().to_string();

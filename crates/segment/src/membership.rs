@@ -21,6 +21,11 @@ pub(crate) fn membership() -> Option<&'static Membership> {
     MEMBERSHIP.get().filter(|member| member.pid == process::getpid())
 }
 
+/// Whether this process was started for another one's session.
+pub fn is_member() -> bool {
+    membership().is_some()
+}
+
 /// The calling thread as a party of the session that this process was started for. [`Party::current`] is one of the session
 /// that it has itself, once it has one.
 ///

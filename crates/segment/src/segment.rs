@@ -138,6 +138,26 @@ impl SegmentOptions {
         Ok(segment)
     }
 
+    /// Takes over what another process has made and handed over: an unnamed segment of the file's length. Its memory is reserved already.
+    ///
+    /// # Errors
+    ///
+    /// It is not memory, or empty; no session, no place in its table, no room in the address space.
+    pub fn adopt(self, file: OwnedFd) -> Result<Segment> {
+        let label = match &self.naming {
+            Naming::Unnamed(label) => label.clone(),
+            _ => "adopted".to_owned(),
+        };
+        let backing = Backing::adopt(file, &label)?;
+        let session = Session::current()?;
+        let entry = session.table().enter(|_| clipped(&label), self.kind_flag())?;
+        let (backing, pid) = (Some(backing), process::getpid());
+        let mut segment =
+            Segment { session, backing, entry, naming: Naming::Unnamed(label), unlinked: true, pid };
+        segment.complete_entry();
+        Ok(segment)
+    }
+
     fn kind_flag(&self) -> u32 {
         if self.kind == Kind::Engine { FLAG_ENGINE } else { 0 }
     }
@@ -244,6 +264,16 @@ impl Segment {
     /// The file that it is made of.
     pub(crate) fn file(&self) -> &OwnedFd {
         self.backing().file()
+    }
+
+    /// Whether another process, or another part of this one, has it mapped by a [`Reader`](crate::Reader).
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn is_read_elsewhere(&self) -> Result<bool> {
+        let what = || self.entry.name().unwrap_or("a segment").to_owned();
+        file::ofd_is_shared(self.file()).map_err(|e| Error::system("look for readers of", what(), e))
     }
 
     /// Its identity in the session; never reused.

@@ -80,6 +80,12 @@ impl What {
         Box::new(What::Codec { message: shorten(format!("{what} cannot be decoded: {error}")) })
     }
 
+    /// Arrays that are part of a result did not reach the coordinator.
+    #[cold]
+    pub(crate) fn not_sent(why: impl fmt::Display) -> Fault {
+        Box::new(What::Codec { message: shorten(format!("an array of its result cannot be sent: {why}")) })
+    }
+
     /// A value of type `R` cannot travel.
     #[cold]
     pub(crate) fn unencodable<R>(error: impl fmt::Display) -> Fault {

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use swath_array::travel::Lent;
 use swath_platform::memory;
 
 use crate::cause::{Fault, What};
 use crate::error::{ErrorKind, Result};
+use crate::freight;
 use crate::limits::GROWTH_LOOK;
 use crate::process::Limits;
 use crate::task::Call;
@@ -35,6 +37,8 @@ pub(crate) struct Contract {
     pub(crate) max_growth: Option<u64>,
     /// After so long without work it leaves.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Where it sends arrays that are results.
+    pub(crate) inbox: Option<String>,
     /// What it may use.
     pub(crate) limits: Limits,
     /// Each worker on a processor of its own.
@@ -114,17 +118,19 @@ pub fn worker_shared<T: DeserializeOwned + Send + Sync + 'static>() -> Arc<T> {
         panic!("this pool shares no object (a {wanted} was asked for)")
     };
     assert!(name == wanted, "this pool shares a {name}, not a {wanted}");
-    let value: Arc<T> = Arc::new(postcard::from_bytes(bytes).expect("it was encoded from this type"));
+    let value: Arc<T> =
+        Arc::new(freight::unpack(bytes).unwrap_or_else(|why| panic!("the shared {name}: {why}")));
     shared.decoded.insert(TypeId::of::<T>(), value.clone());
     value
 }
 
-pub(crate) fn encode_shared<T: Serialize>(object: &T) -> Result<(String, Vec<u8>)> {
+pub(crate) fn encode_shared<T: Serialize>(object: &T) -> (Result<(String, Vec<u8>)>, Lent) {
     let name = type_name::<T>();
-    let bytes = postcard::to_stdvec(object).map_err(|e| {
-        ErrorKind::Codec.with(format!("the shared object of type {name} cannot be encoded: {e}"))
-    })?;
-    Ok((name.to_owned(), bytes))
+    let (bytes, lent) = freight::pack(object);
+    let encoded = bytes.map(|bytes| (name.to_owned(), bytes)).map_err(|why| {
+        ErrorKind::Codec.with(format!("the shared object of type {name} cannot be encoded: {why}"))
+    });
+    (encoded, lent)
 }
 
 // ---- a worker's own state --------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use swath_platform::oom;
-use swath_segment::{Segment, SegmentRef, Service, Session};
+use swath_segment::{Inbox, Segment, SegmentRef, Service, Session};
 use swath_sync::{SlotId, SlotState};
 
 use crate::arena::At;
@@ -100,6 +100,8 @@ pub(crate) struct Crew {
     doorman: Doorman,
     desk: OnceLock<Arc<Desk>>,
     contract: Contract,
+    /// Where workers send arrays that are results.
+    pub(crate) inbox: Arc<Inbox>,
     #[expect(dead_code, reason = "workers open it through this process")]
     contract_file: File,
     /// Workers that have left since there was nothing to do.
@@ -118,11 +120,13 @@ impl Crew {
         session: Arc<Session>,
         (wanted, most): (usize, usize),
         threads: usize,
-        contract: Contract,
+        mut contract: Contract,
         log: log::Options,
     ) -> Result<Arc<Crew>> {
         let workers = most.max(wanted);
         lineage::next_depth()?;
+        let inbox = Inbox::open()?;
+        contract.inbox = Some(inbox.address().to_owned());
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
         let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
@@ -159,6 +163,7 @@ impl Crew {
             changed: Condvar::new(),
             desk: OnceLock::new(),
             contract,
+            inbox,
             contract_file,
             dormant: AtomicUsize::new(0),
         });
@@ -212,7 +217,7 @@ impl Crew {
         if let Some(desk) = self.desk.get() {
             return Ok(desk.clone());
         }
-        let desk = Arc::new(Desk::new(self.board)?);
+        let desk = Arc::new(Desk::new(self.board, self.inbox.clone())?);
         let state = self.lock();
         for (index, member) in state.members.iter().enumerate().filter(|(_, m)| m.is_present()) {
             let owner = Owner { slot: member.slot.index, generation: member.slot.generation };

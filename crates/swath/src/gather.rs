@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::arena::{self, At, Kind};
 use crate::board::Flush;
 use crate::error::{Error, ErrorKind, Result};
+use crate::freight;
 use crate::ledger::{Ledger, State};
 use crate::partial::{Partial, Place};
 
@@ -35,7 +36,7 @@ impl Gather<'_> {
     }
 
     fn value<R: DeserializeOwned>(&self, chunk: usize) -> Result<R> {
-        self.with_bytes(chunk, |bytes| postcard::from_bytes(bytes))
+        self.with_bytes(chunk, |bytes| freight::unpack(bytes))
     }
 
     /// Whether `chunk` has taken effect.
@@ -47,19 +48,19 @@ impl Gather<'_> {
     pub(crate) fn with_bytes<R>(
         &self,
         chunk: usize,
-        decode: impl FnOnce(&[u8]) -> Result<R, postcard::Error>,
+        decode: impl FnOnce(&[u8]) -> Result<R, String>,
     ) -> Result<R> {
         // SAFETY: the table has an entry per chunk, which the chunk's owner wrote before DONE, which we have seen.
         let partial = unsafe { self.partials.add(chunk).read() };
         let lost = |why: String| codec::<R>(format!("the value of chunk {chunk}: {why}"));
         match partial.place() {
-            Some(Place::Inline(bytes)) => decode(bytes).map_err(|e| lost(e.to_string())),
+            Some(Place::Inline(bytes)) => decode(bytes).map_err(lost),
             Some(Place::Arena { cell, generation, at }) => {
                 let arena = self.arenas.iter().find(|a| (a.cell, a.generation) == (cell, generation));
                 let arena = arena.ok_or_else(|| lost("its arena is gone".into()))?;
                 let record =
                     arena::read(&arena.file, self.epoch, Kind::Value, at).map_err(|e| lost(e.to_string()))?;
-                decode(&record.bytes).map_err(|e| lost(e.to_string()))
+                decode(&record.bytes).map_err(lost)
             }
             None => Err(lost("its entry makes no sense".into())),
         }

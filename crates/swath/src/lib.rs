@@ -21,6 +21,7 @@ mod crew;
 mod descriptor;
 mod drive;
 mod error;
+mod freight;
 mod gather;
 mod geometry;
 mod head_count;
@@ -115,8 +116,8 @@ pub mod sync {
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        Chunk, Ctx, Error, ErrorKind, Pool, Process, Report, Result, SharedArray, Team, TeamArray, locked,
-        out, whole,
+        ArrayHandle, Chunk, Ctx, Error, ErrorKind, Pool, Process, Report, Result, SharedArray, Team,
+        TeamArray, locked, out, whole,
     };
     pub use ndarray::{
         self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Ix1, Ix2,

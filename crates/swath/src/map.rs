@@ -16,10 +16,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_array::travel;
+use swath_segment::Inbox;
 
 use crate::cause::{Cause, ChunkFailure, What};
 use crate::drive::{Driver, IntoFailure};
 use crate::error::{Error, ErrorKind, Result};
+use crate::freight;
 use crate::gather::Gather;
 use crate::geometry::{Chunk, Geometry};
 use crate::kernel::name_of;
@@ -240,7 +243,8 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
         times: Option<&mut Vec<u64>>,
     ) -> Result<Report> {
         let first = values.len();
-        let (count, args) = encode(items, chunk)?;
+        let (encoded, _until_it_is_over) = travel::lending(|| encode(items, chunk));
+        let (count, args) = encoded?;
         let plan = Plan {
             geometry: Geometry::new(count, 0, false, Chunk::Rows(chunk))?,
             settings,
@@ -254,8 +258,10 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
             team: None,
         };
         let geometry = plan.geometry;
-        let (found, report) =
-            self.pool.run(plan, |gather| decode::<R>(gather, geometry, first, times)).map_err(kinder)?;
+        let (found, report) = self
+            .pool
+            .run(plan, |gather| decode::<R>(gather, self.pool.inbox(), geometry, first, times))
+            .map_err(kinder)?;
         values.extend(found);
         for failure in &report.failed {
             for item in failure.rows.clone() {
@@ -276,9 +282,10 @@ fn encode<A: Serialize>(items: &mut dyn Iterator<Item = A>, chunk: usize) -> Res
         if count % chunk == 0 {
             offsets.push(bytes.len() as u64);
         }
+        travel::take_refusal();
         bytes = postcard::to_extend(&item, bytes).map_err(|e| {
-            let name = std::any::type_name::<A>();
-            ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {e}"))
+            let (name, why) = (std::any::type_name::<A>(), freight::reason(e));
+            ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {why}"))
         })?;
         count += 1;
     }
@@ -293,6 +300,7 @@ fn encode<A: Serialize>(items: &mut dyn Iterator<Item = A>, chunk: usize) -> Res
 /// What the chunks gave. Those that failed as a whole have placeholders.
 fn decode<R: DeserializeOwned>(
     gather: &Gather<'_>,
+    inbox: Option<&Inbox>,
     geometry: Geometry,
     first: usize,
     mut times: Option<&mut Vec<u64>>,
@@ -304,15 +312,20 @@ fn decode<R: DeserializeOwned>(
             values.extend(rows.map(|_| Err(ErrorKind::Failed.with("it was given up"))));
             continue;
         }
-        gather.with_bytes(chunk, |mut bytes| {
+        gather.with_bytes(chunk, |bytes| {
+            let (mut bytes, list) = freight::split_list(bytes).ok_or("it has no list of arrays")?;
+            let arrays = match inbox {
+                Some(_) => freight::collect(&list, inbox),
+                None => freight::kept_here(chunk),
+            };
             if let Some(times) = &mut times {
-                let (nanos, rest) =
-                    bytes.split_first_chunk().ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+                let (nanos, rest) = bytes.split_first_chunk().ok_or("it does not say how long it took")?;
                 times.push(u64::from_le_bytes(*nanos));
                 bytes = rest;
             }
             for item in rows {
-                let (entry, rest) = postcard::take_from_bytes::<std::result::Result<R, Cause>>(bytes)?;
+                let (entry, rest) =
+                    arrays.during(|| freight::unpack_first::<std::result::Result<R, Cause>>(bytes))?;
                 bytes = rest;
                 values.push(entry.map_err(|cause| of_item(first + item, cause)));
             }

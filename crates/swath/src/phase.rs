@@ -24,10 +24,12 @@ use ndarray::{ArrayViewMut1, Ix1};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::Element;
+use swath_array::travel::Lent;
 
 use crate::cause::What;
 use crate::drive::{self, Driver, IntoFailure, Kernel, Outcome, Step};
 use crate::error::{ErrorKind, Result};
+use crate::freight;
 use crate::gather::Gather;
 use crate::geometry::{Chunk, Geometry};
 use crate::kernel::name_of;
@@ -84,15 +86,18 @@ impl<'a, T: Serialize + DeserializeOwned> IntoArgs<ByReference<T>> for &'a T {
 /// Arguments of type `A`, already encoded.
 pub struct Encoded<A> {
     pub(crate) bytes: Result<Vec<u8>>,
+    /// Of the handles in them, until nobody decodes them any more.
+    pub(crate) lent: Lent,
     kernel_sees: PhantomData<fn() -> A>,
 }
 
 pub(crate) fn encode<A, T: Serialize>(args: &T) -> Encoded<A> {
-    let bytes = postcard::to_stdvec(args).map_err(|e| {
+    let (bytes, lent) = freight::pack(args);
+    let bytes = bytes.map_err(|why| {
         ErrorKind::Codec
-            .with(format!("arguments of type {} cannot be encoded: {e}", std::any::type_name::<A>()))
+            .with(format!("arguments of type {} cannot be encoded: {why}", std::any::type_name::<A>()))
     });
-    Encoded { bytes, kernel_sees: PhantomData }
+    Encoded { bytes, lent, kernel_sees: PhantomData }
 }
 
 impl<'p, O: Operand> Phase<'p, O, Encoded<()>> {
@@ -242,6 +247,7 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
         }
         let undo = described.iter().any(|o| o.mode == crate::descriptor::Mode::Update);
         let (rows, row_bytes) = cut(&described)?;
+        let Encoded { bytes, lent: _until_it_is_over, .. } = args;
         let plan = Plan {
             geometry: Geometry::new(rows, row_bytes, undo, settings.chunk)?,
             settings,
@@ -249,7 +255,7 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
             driver: name_of(functions.driver as *const ())?,
             kernel: name_of(functions.kernel)?,
             init: functions.init.map_or(Ok(0), name_of)?,
-            args: args.bytes?,
+            args: bytes?,
             values,
             measure: false,
             team: None,

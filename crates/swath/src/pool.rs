@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use swath_segment::Session;
+use swath_array::travel::Lent;
+use swath_segment::{Inbox, Session};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,8 @@ pub struct Pool {
     memory: Mutex<Memory>,
     options: Options,
     office: OnceLock<Arc<Office>>,
+    /// What the workers were told at their beginning refers to it.
+    _lent: Lent,
     /// Tasks of an inline pool so far.
     tasks: AtomicU64,
 }
@@ -61,6 +64,7 @@ pub struct PoolBuilder {
     threads: Option<usize>,
     options: Options,
     contract: Contract,
+    lent: Lent,
     /// The first thing that was asked for and cannot be.
     refused: Option<Error>,
     pub(crate) log: log::Options,
@@ -116,7 +120,9 @@ impl PoolBuilder {
         A: Serialize + DeserializeOwned,
         R: Serialize,
     {
-        let call = Call::new(task::call::<A, R>, function as *const (), encode::<A, A>(&args).bytes);
+        let Encoded { bytes, lent, .. } = encode::<A, A>(&args);
+        self.lent.extend(lent);
+        let call = Call::new(task::call::<A, R>, function as *const (), bytes);
         self.contract.initializer = self.take(call);
         self
     }
@@ -127,7 +133,9 @@ impl PoolBuilder {
         A: Serialize + DeserializeOwned,
         E: IntoFailure,
     {
-        let call = Call::new(task::try_call::<A, (), E>, function as *const (), encode::<A, A>(&args).bytes);
+        let Encoded { bytes, lent, .. } = encode::<A, A>(&args);
+        self.lent.extend(lent);
+        let call = Call::new(task::try_call::<A, (), E>, function as *const (), bytes);
         self.contract.initializer = self.take(call);
         self
     }
@@ -154,7 +162,8 @@ impl PoolBuilder {
 
     /// An object that all workers have: sent once per worker, not with every task; [`worker_shared`](crate::worker_shared) lends it.
     pub fn shared<T: Serialize>(mut self, object: &T) -> Self {
-        let encoded = encode_shared(object);
+        let (encoded, lent) = encode_shared(object);
+        self.lent.extend(lent);
         self.contract.shared = self.take(encoded);
         self
     }
@@ -247,6 +256,7 @@ impl PoolBuilder {
             memory: Mutex::new(Memory::default()),
             options: self.options,
             office: OnceLock::new(),
+            _lent: self.lent,
             tasks: AtomicU64::new(0),
         })
     }
@@ -318,6 +328,14 @@ impl Pool {
             Staff::Inline(..) => Office::new(None, Weak::new()),
         };
         Ok(self.office.get_or_init(|| Arc::new(office)))
+    }
+
+    /// Where workers send arrays that are results; `None` in an inline pool.
+    pub(crate) fn inbox(&self) -> Option<&Inbox> {
+        match &self.staff {
+            Staff::Crew(crew) => Some(&crew.inbox),
+            Staff::Inline(..) => None,
+        }
     }
 
     /// The number of an inline pool's next task.
@@ -422,7 +440,15 @@ impl Pool {
         // A panic in a caller's closure leaves nothing half done in here: the fence has ended the phase.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.staff {
-            Staff::Crew(crew) => run::run(crew, &mut memory, plan, self.options, finish),
+            Staff::Crew(crew) => {
+                let is_map = plan.operands.is_empty();
+                let ended = run::run(crew, &mut memory, plan, self.options, finish);
+                if is_map {
+                    // Of attempts that came to nothing.
+                    crew.inbox.forget(|stamp| stamp.lot != 0);
+                }
+                ended
+            }
             Staff::Inline(inline, _) => {
                 let mut inline = inline.lock().unwrap_or_else(PoisonError::into_inner);
                 inline.run(&mut memory, plan, finish)

@@ -21,13 +21,14 @@
 //!    under that serial moves the head too: *killed between the two*, nothing is lost and nobody stands in the way.
 //! 3. *Run.* The worker copies the request; calls the function; writes the response: up to 96 bytes in the cell, more into
 //!    its own file ([`extents`]), with length and checksum.
+//!    Arrays in it are sent to the pool's inbox first (`swath_segment::Inbox`), where a death cannot reach them; the response ends with their list.
 //! 4. *Finish.* RUNNING{worker} → DONE or FAILED: the one instruction at which the task takes effect. Then the worker wakes
 //!    whoever sleeps on the cell, and counts the table's completions up. *Killed in between*: 6.
-//! 5. *Collect.* Whoever waits in the coordinator, under its lock, copies the response and sets the cell FREE. The worker
+//! 5. *Collect.* Whoever waits in the coordinator, under its lock, copies the response, takes its arrays out of the inbox and sets the cell FREE. The worker
 //!    sees in the cell's state that its extent is free again: no message goes back.
 //! 6. *A worker is dead*: the service thread, after the fence, moves the cell that it was RUNNING back to QUEUED (another
 //!    attempt) or resolves the task with the cause of the death; responses that it had finished are copied, since its file goes with it;
-//!    and all sleepers are woken, since it may have died before it did.
+//!    arrays that it had sent for no response are forgotten, and all sleepers are woken, since it may have died before it did.
 //! 7. *Cancel, time-out.* A task that is QUEUED goes to FREE. One that is RUNNING costs its worker: it is told to claim nothing
 //!    more (`halt`, the number of its claim), then the kill ladder runs, then 6. A worker counts its claim *before* it takes a cell and looks at
 //!    `halt` after it has finished one; the coordinator writes `halt` and looks at the cell again. One of both sees the other (all SeqCst),

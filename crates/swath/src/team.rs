@@ -323,6 +323,7 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
         run::check(&described)?;
         let meeting = Meeting::new(pool, size)?;
         let name = settings.name.clone();
+        let Encoded { bytes, lent: _until_it_is_over, .. } = args;
         let plan = Plan {
             geometry: Geometry::ranks(size),
             settings,
@@ -330,7 +331,7 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
             driver: name_of(team_driver::<O, A> as crate::drive::Driver as *const ())?,
             kernel: name_of(kernel as *const ())?,
             init: 0,
-            args: args.bytes?,
+            args: bytes?,
             values: false,
             measure: false,
             team: Some((meeting.segment(), meeting.base())),

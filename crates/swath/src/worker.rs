@@ -16,6 +16,7 @@ use crate::cause::What;
 use crate::contract::{Contract, Farewell, Growth};
 use crate::descriptor::Descriptor;
 use crate::drive::Driver;
+use crate::freight;
 use crate::head_count;
 use crate::kernel;
 use crate::ledger::Owner;
@@ -99,6 +100,7 @@ fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract),
         return Err(format!("cell {} of {}", assignment.cell, board.workers()));
     }
     let contract = read_contract(&board.contract(), coordinator)?;
+    freight::reply_to(contract.inbox.clone());
     let cell = board.cell(assignment.cell);
     let arena = Place::from(cell.arena()).open(coordinator)?;
     begin_log(&mut cache, board, assignment.cell, coordinator)?;
@@ -277,6 +279,7 @@ fn leave(hand: &mut Hand, contract: &Contract) -> ! {
         let words = finalizer.run().map_err(|what| *what);
         say_farewell(hand, &words);
     }
+    freight::close();
     life::disarm();
     std::process::exit(0)
 }

@@ -4,11 +4,13 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_array::travel::{self, Outgoing};
 use swath_platform::cpu;
 
 use crate::cause::{Cause, Fault, What};
 use crate::descriptor::flag;
 use crate::drive::IntoFailure;
+use crate::freight;
 use crate::panic_note;
 use crate::turn::{InHand, Turn};
 
@@ -44,7 +46,9 @@ fn chunks<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>, call: impl Fn(
         cpu::reset_float_state();
         let began = turn.descriptor.has(flag::MEASURE).then(Instant::now);
         out.extend_from_slice(if began.is_some() { &[0; 8] } else { &[] });
-        let done = items.clone().and_then(|items| chunk(turn, items, &held, &call, &mut out));
+        let work = || items.clone().and_then(|items| chunk(turn, items, &held, &call, &mut out));
+        let (done, outgoing) = travel::replying(work);
+        let done = done.and_then(|()| dispatch(turn, &held, outgoing, &mut out));
         if let (Some(began), Some(room)) = (began, out.get_mut(..8)) {
             room.copy_from_slice(&(began.elapsed().as_nanos() as u64).to_le_bytes());
         }
@@ -55,6 +59,16 @@ fn chunks<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>, call: impl Fn(
         next = turn.next();
     }
     turn.idle();
+}
+
+/// Sends the arrays among the values of a chunk, and closes the chunk's bytes with their list.
+fn dispatch(turn: &Turn<'_>, held: &InHand, outgoing: Outgoing, out: &mut Vec<u8>) -> Result<(), Fault> {
+    freight::seal(&outgoing.items(), out);
+    let sent = match turn.hand.inline {
+        true => freight::keep_here(held.chunk(), outgoing),
+        false => freight::send(outgoing, freight::stamp(turn.hand.owner, turn.descriptor.epoch)),
+    };
+    sent.map_err(What::not_sent)
 }
 
 /// The items of one chunk, each decoded, called and answered.
@@ -72,7 +86,7 @@ fn chunk<A: DeserializeOwned, R: Serialize>(
         // Whatever of it is the user's code may panic: `Deserialize`, the function, `Serialize`.
         let end = panic_note::catching(|| {
             let (item, rest) =
-                postcard::take_from_bytes(bytes).map_err(|e| What::undecodable("an item", e))?;
+                freight::unpack_first(bytes).map_err(|why| What::undecodable("an item", why))?;
             (bytes, decoded) = (rest, true);
             put::<R>(&Ok(call(item)?), out)
         });
@@ -88,8 +102,7 @@ fn chunk<A: DeserializeOwned, R: Serialize>(
 
 /// Appends an item's end.
 fn put<R: Serialize>(end: &Result<R, Cause>, out: &mut Vec<u8>) -> Result<(), Fault> {
-    let written = postcard::to_io(end, out);
-    written.map(drop).map_err(What::unencodable::<R>)
+    freight::put_reply(end, out).map_err(What::unencodable::<R>)
 }
 
 /// The bytes of chunk `chunk`, by the table of offsets at the beginning.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cause::{Cause, Fault, What};
 use crate::drive::IntoFailure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::freight;
 use crate::kernel;
 use crate::limits::{STREAM_BYTES, STREAM_CHUNK_MAX};
 use crate::panic_note;
@@ -55,13 +56,13 @@ fn run<A: DeserializeOwned, R: Serialize>(
     out: &mut Vec<u8>,
     call: impl Fn(A) -> Result<R, Fault>,
 ) -> Result<(), Fault> {
-    let items: Vec<A> = postcard::from_bytes(args).map_err(|e| What::undecodable("its items", e))?;
+    let items: Vec<A> = freight::unpack(args).map_err(|why| What::undecodable("its items", why))?;
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
     let cause = |what: Fault| Cause::new(worker, pid, *what);
     let ends = items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
     let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
-    panic_note::catching(|| postcard::to_io(&answer, out).map(drop).map_err(What::unencodable::<R>))
+    panic_note::catching(|| freight::put_reply(&answer, out).map_err(What::unencodable::<R>))
 }
 
 /// A chunk on its way. One that could not be submitted waits for its turn like the others.
@@ -251,12 +252,13 @@ where
 
     fn submit(&self, items: &[I::Item]) -> Result<Chunk<R>> {
         let Stream { pool, driver, function, retries, timeout, .. } = &self.stream;
-        let args = postcard::to_stdvec(items).map_err(|e| {
+        let (args, lent) = freight::pack(items);
+        let args = args.map_err(|why| {
             let name = std::any::type_name::<I::Item>();
-            ErrorKind::Codec.with(format!("an item of type {name} cannot be encoded: {e}"))
+            ErrorKind::Codec.with(format!("an item of type {name} cannot be encoded: {why}"))
         })?;
         let bytes = args.len();
-        let task = submit_bytes(pool, *driver, *function, args, *retries, *timeout)?;
+        let task = submit_bytes(pool, *driver, *function, (args, lent), *retries, *timeout)?;
         Ok(Chunk { task: Ok(task), items: items.len(), bytes })
     }
 

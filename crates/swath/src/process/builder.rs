@@ -13,7 +13,7 @@ use super::method::StartMethod;
 use super::value::ExitValue;
 use super::{Process, forked};
 use crate::error::Result;
-use crate::phase::encode;
+use crate::phase::{Encoded, encode};
 use crate::shared;
 
 /// Where a process's standard input comes from.
@@ -148,7 +148,7 @@ impl ProcessBuilder {
 impl Luggage {
     /// Encodes arguments.
     pub(crate) fn pack<A: Serialize>(args: A) -> Result<Luggage> {
-        let (encoded, objects) = shared::noting_objects(|| encode::<A, A>(&args));
-        Ok(Luggage { args: encoded.bytes?, objects })
+        let (Encoded { bytes, lent, .. }, objects) = shared::noting_objects(|| encode::<A, A>(&args));
+        Ok(Luggage { args: bytes?, objects, lent })
     }
 }

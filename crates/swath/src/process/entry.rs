@@ -12,6 +12,7 @@ use swath_sync::Party;
 use super::errand::{Ending, Errand, Verdict};
 use super::lineage;
 use super::parcel;
+use crate::freight;
 use crate::head_count;
 use crate::memory_file::Place;
 use crate::worker::EXIT_CANNOT_BEGIN;
@@ -46,7 +47,11 @@ fn begin(
         return Err("its starter runs another executable than this one".to_owned());
     }
     lineage::is(depth, Some(errand.name.clone()), Some(errand.starter_name.clone()));
-    let reply = errand.reply.map(|place| place.open(starter)).transpose()?;
+    let reply = errand.reply.clone().map(|reply| {
+        freight::reply_to(Some(reply.inbox));
+        reply.parcel.open(starter)
+    });
+    let reply = reply.transpose()?;
     enter(membership)?; // C3
     if let Some(cwd) = &errand.cwd {
         let path = OsStr::from_bytes(cwd);

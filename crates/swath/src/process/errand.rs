@@ -6,12 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use swath_array::travel::{self, Item};
+use swath_segment::Stamp;
 
 use super::allowance::Limits;
 use super::value::{ExitValue, PANICKED};
 use crate::cause::{Fault, What};
 use crate::drive::IntoFailure;
 use crate::error::Result;
+use crate::freight;
 use crate::kernel;
 use crate::memory_file::Place;
 use crate::panic_note;
@@ -32,8 +35,8 @@ pub(crate) enum Ending {
 /// How an isolated call went, in the words of the process that did it.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It has a value.
-    Value,
+    /// It has a value, with these arrays.
+    Value(Vec<Item>),
     /// It failed.
     Failed(What),
 }
@@ -75,12 +78,20 @@ pub(crate) struct Errand {
     pub(crate) limits: Limits,
     /// What its pools may count on.
     pub(crate) processors: usize,
-    pub(crate) reply: Option<Place>,
+    pub(crate) reply: Option<Reply>,
+}
+
+/// Where the answer of an isolated call goes.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    pub(crate) parcel: Place,
+    /// The inbox for arrays in it.
+    pub(crate) inbox: String,
 }
 
 fn decode<A: DeserializeOwned>(args: Vec<u8>) -> std::result::Result<A, Fault> {
     let what = format!("arguments of type {}", std::any::type_name::<A>());
-    postcard::from_bytes(&args).map_err(|e| What::undecodable(&what, e))
+    freight::unpack(&args).map_err(|why| What::undecodable(&what, why))
 }
 
 /// Runs `f`; the exit code. A panic has been reported by the hook.
@@ -122,13 +133,26 @@ fn reply<A: DeserializeOwned, R: Serialize>(
     call: impl FnOnce(A) -> std::result::Result<R, Fault>,
 ) -> Ending {
     panic_note::install();
-    let answer = panic_note::catching(|| {
-        let args = decode(args)?;
-        // Inside, for an encoder is the user's code too.
-        postcard::to_stdvec(&call(args)?).map_err(What::unencodable::<R>)
+    let work = || {
+        panic_note::catching(|| {
+            let args = decode(args)?;
+            let mut bytes = Vec::new();
+            // Inside, for an encoder is the user's code too.
+            freight::put_reply(&call(args)?, &mut bytes).map_err(What::unencodable::<R>)?;
+            Ok(bytes)
+        })
+    };
+    let (answer, outgoing) = travel::replying(work);
+    let sent = answer.and_then(|bytes| {
+        let list = outgoing.items();
+        let stamp = Stamp { slot: 0, generation: 0, lot: 0 };
+        freight::send(outgoing, stamp).map_err(What::not_sent)?;
+        Ok((bytes, list))
     });
-    match answer {
-        Ok(bytes) => Ending::Reply(Verdict::Value, bytes),
+    // Before its exit, so that the session which its arrays were made in ends in order.
+    freight::close();
+    match sent {
+        Ok((bytes, list)) => Ending::Reply(Verdict::Value(list), bytes),
         Err(what) => Ending::Reply(Verdict::Failed(*what), Vec::new()),
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_segment::Inbox;
 
 use super::allowance::Limits;
 use super::builder::{Output, common_options};
-use super::errand::{self, Driver, Functions, Verdict};
+use super::errand::{self, Driver, Functions, Reply, Verdict};
 use super::failure::Failure;
 use super::launch::{Luggage, Settings, failed, launch};
 use super::parcel;
@@ -18,6 +19,7 @@ use super::record::{End, Record};
 use crate::cause::What;
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
+use crate::freight;
 use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
 use crate::memory_file;
 
@@ -122,8 +124,10 @@ impl IsolatedBuilder {
         let (reply, place) = memory_file::new("swath-answer").map_err(failed("memory for its answer"))?;
         // A call is over when it is over: whatever it has started ends with it.
         let settings = Settings { takes_group_along: true, ..self.settings };
+        let inbox = Inbox::open()?;
         let began = Instant::now();
-        let record = launch(settings, functions, luggage, Some(place))?;
+        let to = Reply { parcel: place, inbox: inbox.address().to_owned() };
+        let record = launch(settings, functions, luggage, Some(to))?;
         let deadline = self.timeout.and_then(|limit| began.checked_add(limit));
         let ended = record.wait(deadline);
         // Before it is told to hurry: a function that has returned in time has a value, though its process lingers.
@@ -131,7 +135,7 @@ impl IsolatedBuilder {
         let end = ended.map_or_else(|| climb(&record), Ok)?;
         match (ended, self.timeout, answer?) {
             (None, Some(limit), None) => Err(failure(&record, &end, What::TimedOut { limit }).into_error()),
-            (_, _, answer) => value(&record, &end, answer),
+            (_, _, answer) => value(&record, &end, answer, &inbox),
         }
     }
 }
@@ -161,7 +165,12 @@ fn failure(record: &Record, end: &End, what: What) -> Failure {
 }
 
 /// What the process says, or else what its end says.
-fn value<R: DeserializeOwned>(record: &Record, end: &End, answer: Option<[Vec<u8>; 2]>) -> Result<R> {
+fn value<R: DeserializeOwned>(
+    record: &Record,
+    end: &End,
+    answer: Option<[Vec<u8>; 2]>,
+    inbox: &Inbox,
+) -> Result<R> {
     let about = &record.about;
     let Some([verdict, value]) = answer else {
         let what = match Failure::of_end(&about.name, record.pid, end, &about.limits) {
@@ -172,9 +181,12 @@ fn value<R: DeserializeOwned>(record: &Record, end: &End, answer: Option<[Vec<u8
     };
     let codec = |why: String| ErrorKind::Codec.with(format!("{} (pid {}): {why}", about.name, record.pid));
     match postcard::from_bytes(&verdict) {
-        Ok(Verdict::Value) => postcard::from_bytes(&value).map_err(|e| {
-            codec(format!("its value of type {} cannot be decoded: {e}", std::any::type_name::<R>()))
-        }),
+        Ok(Verdict::Value(list)) => {
+            let arrays = freight::collect(&list, Some(inbox));
+            arrays.during(|| freight::unpack(&value)).map_err(|why| {
+                codec(format!("its value of type {} cannot be decoded: {why}", std::any::type_name::<R>()))
+            })
+        }
         Ok(Verdict::Failed(what)) => Err(failure(record, end, what).into_error()),
         Err(e) => Err(codec(format!("its answer cannot be read: {e}"))),
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swath_array::travel::Lent;
 use swath_platform::spawn::{Child, SpawnSelf};
 use swath_platform::{file, process};
 use swath_segment::{Keep, Object, Reactor, Service, Session, environment};
@@ -16,7 +17,7 @@ use swath_sync::{DeathCause, SlotId, Witness};
 
 use super::allowance::Limits;
 use super::builder::{Input, Output};
-use super::errand::{Errand, Functions};
+use super::errand::{Errand, Functions, Reply};
 use super::parcel;
 use super::record::{About, Before, Reaper, Record};
 use super::{entry, lineage, roll};
@@ -46,11 +47,14 @@ pub(crate) struct Settings {
 pub(crate) struct Luggage {
     pub(crate) args: Vec<u8>,
     pub(crate) objects: Vec<Arc<Object>>,
+    /// Of the handles in them.
+    pub(crate) lent: Lent,
 }
 
 /// What is kept while the process lives.
 struct Kept {
     objects: Vec<Arc<Object>>,
+    lent: Lent,
     parcel: File,
     tap: Option<Tap>,
     session: Arc<Session>,
@@ -59,8 +63,8 @@ struct Kept {
 impl Kept {
     /// The session last: it ends here, if nobody else has it.
     fn let_go(self) {
-        let Kept { objects, parcel, tap, session } = self;
-        drop((objects, parcel));
+        let Kept { objects, lent, parcel, tap, session } = self;
+        drop((objects, lent, parcel));
         tap.into_iter().for_each(Tap::close);
         drop(session);
     }
@@ -161,7 +165,7 @@ pub(crate) fn launch(
     settings: Settings,
     functions: Functions,
     luggage: Luggage,
-    reply: Option<Place>,
+    reply: Option<Reply>,
 ) -> Result<Arc<Record>> {
     if !init::is_initialised() {
         return Err(ErrorKind::NotInitialised.with(
@@ -195,7 +199,8 @@ pub(crate) fn launch(
         outlet: streams.outlet.take(),
     };
     let env = settings.environment(&session);
-    let kept = Kept { objects: luggage.objects, parcel, tap: streams.tap.take(), session };
+    let Luggage { objects, lent, .. } = luggage;
+    let kept = Kept { objects, lent, parcel, tap: streams.tap.take(), session };
     let before = Before::now();
     Service::global().call(|reactor| {
         let (slot, child) = spawn(reactor, &kept.session, env, &streams, depth, place)?; // P2

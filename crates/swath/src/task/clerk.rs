@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_array::travel::{self, Item};
 use swath_platform::cpu;
 
 use super::cell::{State, Word};
@@ -16,6 +17,7 @@ use super::table::{LANES, Post, Table};
 use crate::board::Board;
 use crate::cause::{Cause, Fault, What};
 use crate::drive::IntoFailure;
+use crate::freight;
 use crate::kernel;
 use crate::log;
 use crate::memory_file::Place;
@@ -59,12 +61,12 @@ pub(crate) fn call_without<R: Serialize>(function: u64, _: &[u8], out: &mut Vec<
 }
 
 fn decode<A: DeserializeOwned>(args: &[u8]) -> Result<A, Fault> {
-    postcard::from_bytes(args).map_err(|e| What::undecodable("its arguments", e))
+    freight::unpack(args).map_err(|why| What::undecodable("its arguments", why))
 }
 
 fn encode<R: Serialize>(value: &R, out: &mut Vec<u8>) -> Result<(), Fault> {
     // A value's own `Serialize` may panic like any of the user's code.
-    panic_note::catching(|| postcard::to_io(value, out).map(drop).map_err(What::unencodable::<R>))
+    panic_note::catching(|| freight::put_reply(value, out).map_err(What::unencodable::<R>))
 }
 
 /// Calls the driver named `driver`; a panic of the function is an error.
@@ -109,12 +111,16 @@ impl Clerk {
         board.cell(hand.index).claims.store(hand.claims, Ordering::SeqCst);
         let Some(taken) = take(&table, post, hand) else { return false };
         post.set_current(Some((taken.cell, taken.word.serial())));
-        let mut result = self.run(&taken, hand);
+        // Arrays of its result are sent once it is known to be one.
+        let (mut result, outgoing) = travel::replying(|| self.run(&taken, hand));
         if board.cell(hand.index).cancel.load(Ordering::Relaxed) == hand.claims {
             // It may have returned early since it was asked to: that is no result.
             result = Err(Box::new(What::Cancelled));
         }
-        self.answer(&taken, result, hand);
+        let list = if result.is_ok() { outgoing.items() } else { Vec::new() };
+        let sent = result
+            .and_then(|()| freight::send(outgoing, freight::stamp(hand.owner, 0)).map_err(What::not_sent));
+        self.answer(&taken, sent, &list, hand);
         hand.left -= 1;
         post.finished.fetch_add(1, Ordering::Relaxed);
         post.set_current(None);
@@ -143,9 +149,11 @@ impl Clerk {
     }
 
     /// Steps 3 and 4: the response, then the one instruction.
-    fn answer(&mut self, taken: &Taken, result: Result<(), Fault>, hand: &Hand) {
+    fn answer(&mut self, taken: &Taken, result: Result<(), Fault>, list: &[Item], hand: &Hand) {
         self.forget_collected();
         let cell = &self.table.cells()[taken.cell];
+        let list = freight::put_list(list, &mut self.out);
+        cell.response.list.store(list as u64, Ordering::Relaxed);
         let mut state = State::Done;
         let mut written = match &result {
             Ok(()) => cell.response.write(&self.out, &mut self.results),

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use swath_segment::{Segment, SegmentRef};
+use swath_array::travel::{Incoming, Lent};
+use swath_segment::{Inbox, Segment, SegmentRef};
 
 use super::call::Call;
 use super::cell::{Cell, State, Word};
@@ -26,6 +27,7 @@ use crate::board::Board;
 use crate::cause::{Cause, What};
 use crate::crew::Rung;
 use crate::error::{ErrorKind, Result};
+use crate::freight;
 use crate::ledger::Owner;
 use crate::limits::{POST_LANE, TASKS_IN_TABLE};
 use crate::memory_file;
@@ -37,6 +39,9 @@ struct Seat {
     ticket: Arc<Ticket>,
     /// Of its arguments.
     extent: Option<Extent>,
+    /// Of the handles in them: until nobody who could look at them is left.
+    #[expect(dead_code, reason = "kept for whoever runs the task")]
+    lent: Lent,
     serial: u32,
 }
 
@@ -108,6 +113,7 @@ pub(crate) struct Hold {
 /// The desk of one pool.
 pub(crate) struct Desk {
     pub(crate) table: Table,
+    inbox: Arc<Inbox>,
     segment: Segment,
     board: Board,
     books: Mutex<Books>,
@@ -117,7 +123,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A desk for the pool of `board`.
-    pub(crate) fn new(board: Board) -> Result<Desk> {
+    pub(crate) fn new(board: Board, inbox: Arc<Inbox>) -> Result<Desk> {
         let segment = Segment::options().unnamed("tasks").create(Table::bytes(board.workers()))?;
         let (requests, reference) = memory_file::new("swath-requests")
             .map_err(|e| ErrorKind::Memory.with(format!("memory for arguments: {e}")).caused_by(e))?;
@@ -143,7 +149,7 @@ impl Desk {
             tries_again: true,
             closed: None,
         };
-        Ok(Desk { table, segment, board, books: Mutex::new(books), changed: Condvar::new() })
+        Ok(Desk { table, inbox, segment, board, books: Mutex::new(books), changed: Condvar::new() })
     }
 
     /// The table's segment.
@@ -184,6 +190,8 @@ impl Desk {
             }
         }
         books.workers.remove(&(owner.slot, owner.generation));
+        let its = freight::stamp(owner, 0);
+        self.inbox.forget(|stamp| *stamp == its);
         let condemned = std::mem::take(&mut books.condemned);
         drop(books);
         // It may have died between an answer and the wake.
@@ -320,7 +328,7 @@ impl Desk {
         let serial = books.serials[index].wrapping_add(1);
         books.serials[index] = serial;
         books.top = books.top.max(index + 1);
-        books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, serial });
+        books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, lent: call.lent.clone(), serial });
         cell.publish(serial);
         if self.lane_of(&ticket.wishes).put(serial, index) {
             self.ring_for(&ticket.wishes);
@@ -357,7 +365,7 @@ impl Desk {
             cell.response.read(|| file.ok_or_else(|| io::Error::other("its worker's file is gone")));
         let outcome = match (word.state(), response) {
             (_, Err(error)) => Err((ErrorKind::Codec, format!("has lost its result: {error}"))),
-            (Some(State::Done), Ok(value)) => Ok(value),
+            (Some(State::Done), Ok(value)) => self.with_arrays(value, cell),
             (_, Ok(record)) => {
                 let mut cause = postcard::from_bytes::<Cause>(&record).unwrap_or_else(|_| {
                     let worker = books.workers.get(&(owner.slot, owner.generation)).map_or(0, |w| w.index);
@@ -378,6 +386,17 @@ impl Desk {
         cell.step(word, Word::new(word.serial(), State::Free, None));
         self.vacate(books, index);
         self.resolve(books, &ticket, outcome);
+    }
+
+    /// A value, its list of arrays taken off and the arrays out of the inbox.
+    fn with_arrays(&self, mut value: Bytes, cell: &Cell) -> Result<(Bytes, Incoming), (ErrorKind, String)> {
+        let list = cell.response.list.load(Ordering::Relaxed) as usize;
+        if list == 0 {
+            return Ok((value, Incoming::default()));
+        }
+        let items = value.split_off(list).and_then(|list| freight::read_list(&list));
+        let items = items.ok_or((ErrorKind::Codec, "has lost the list of its arrays".to_owned()))?;
+        Ok((value, freight::collect(&items, Some(&self.inbox))))
     }
 
     /// A worker reports that a task failed; true when there is another attempt.
@@ -413,7 +432,12 @@ impl Desk {
     }
 
     /// The end of a task, once.
-    fn resolve(&self, books: &mut Books, ticket: &Ticket, end: Result<Bytes, (ErrorKind, String)>) {
+    fn resolve(
+        &self,
+        books: &mut Books,
+        ticket: &Ticket,
+        end: Result<(Bytes, Incoming), (ErrorKind, String)>,
+    ) {
         let mut life = ticket.lock();
         if matches!(life.stage, Stage::Resolved(_)) {
             return;
@@ -424,11 +448,11 @@ impl Desk {
         };
         let outcome = match end {
             _ if life.cancelled => failure(ErrorKind::Cancelled, "was cancelled".into(), Vec::new()),
-            Ok(value) => Outcome::Value(value),
+            Ok((value, arrays)) => Outcome::Value(value, arrays),
             Err((kind, why)) => failure(kind, why, life.causes.clone()),
         };
         let count = match &outcome {
-            Outcome::Value(_) => &mut books.counts.successful,
+            Outcome::Value(..) => &mut books.counts.successful,
             Outcome::Failure(failure) if failure.kind == ErrorKind::Cancelled => &mut books.counts.cancelled,
             Outcome::Failure(_) => &mut books.counts.failed,
         };

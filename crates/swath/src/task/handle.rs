@@ -14,6 +14,7 @@ use super::office::Office;
 use super::outcome::Outcome;
 use super::ticket::Ticket;
 use crate::error::{Error, ErrorKind, Result};
+use crate::freight;
 
 /// A task that was submitted. Dropping the handle lets the task run; its value is then thrown away.
 ///
@@ -54,7 +55,7 @@ impl<R> Task<R> {
 
     /// Whether it is over and has a value.
     pub fn successful(&self) -> bool {
-        matches!(self.outcome().as_deref(), Some(Outcome::Value(_)))
+        matches!(self.outcome().as_deref(), Some(Outcome::Value(..)))
     }
 
     /// Waits until it is over.
@@ -111,7 +112,7 @@ impl<R> Task<R> {
 }
 
 impl<R: DeserializeOwned> Task<R> {
-    /// Its value, when it is over.
+    /// Its value, when it is over. A [`SharedArray`](crate::SharedArray) in it changes hands: the first call has it, a later one is an error.
     ///
     /// # Errors
     /// [`ErrorKind::Failed`]: the function returned an error or panicked. [`ErrorKind::Died`]: its worker did, after all
@@ -135,10 +136,10 @@ impl<R: DeserializeOwned> Task<R> {
 
     fn value(&self) -> Option<Result<R>> {
         Some(match &*self.outcome()? {
-            Outcome::Value(bytes) => postcard::from_bytes(bytes).map_err(|e| {
+            Outcome::Value(bytes, arrays) => arrays.during(|| freight::unpack(bytes)).map_err(|why| {
                 let name = std::any::type_name::<R>();
                 ErrorKind::Codec
-                    .with(format!("task {}: its result of type {name} does not decode: {e}", self.id()))
+                    .with(format!("task {}: its result of type {name} cannot be decoded: {why}", self.id()))
             }),
             Outcome::Failure(failure) => Err(failure.to_error()),
         })
@@ -178,7 +179,7 @@ impl<R> fmt::Debug for Task<R> {
         let state = match self.outcome().as_deref() {
             None if self.running() => "running".to_owned(),
             None => "pending".to_owned(),
-            Some(Outcome::Value(_)) => "done".to_owned(),
+            Some(Outcome::Value(..)) => "done".to_owned(),
             Some(Outcome::Failure(failure)) => failure.to_error().to_string(),
         };
         write!(f, "Task {} ({state})", self.id())

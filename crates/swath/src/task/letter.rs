@@ -22,7 +22,8 @@ pub(crate) struct Letter {
     at: AtomicU64,
     checksum: AtomicU64,
     inline: [AtomicU64; WORDS],
-    pad: u64,
+    /// Of a response: how many of its last bytes are the list of its arrays.
+    pub(crate) list: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Letter>() == 128);
@@ -43,6 +44,19 @@ impl std::ops::Deref for Bytes {
             Bytes::Inline(bytes, len) => &bytes[..*len],
             Bytes::Heap(bytes) => bytes,
         }
+    }
+}
+
+impl Bytes {
+    /// Takes the last `count` bytes off; `None` if there are not so many.
+    pub(crate) fn split_off(&mut self, count: usize) -> Option<Vec<u8>> {
+        let rest = self.len().checked_sub(count)?;
+        let tail = self[rest..].to_vec();
+        match self {
+            Bytes::Inline(_, len) => *len = rest,
+            Bytes::Heap(bytes) => bytes.truncate(rest),
+        }
+        Some(tail)
     }
 }
 
@@ -107,7 +121,7 @@ mod tests {
             at: AtomicU64::new(0),
             checksum: AtomicU64::new(0),
             inline: Default::default(),
-            pad: 0,
+            list: AtomicU64::new(0),
         }
     }
 

@@ -3,12 +3,14 @@
 use crate::cause::{Cause, What};
 use crate::error::{Error, ErrorKind};
 
+use swath_array::travel::Incoming;
+
 use super::letter::Bytes;
 
 /// The end of a task.
 pub(crate) enum Outcome {
-    /// Its encoded value.
-    Value(Bytes),
+    /// Its encoded value, and the arrays in it that nobody has taken yet.
+    Value(Bytes, Incoming),
     /// It has none.
     Failure(TaskFailure),
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use swath_array::travel::{self, Lent};
 
 use super::call::Call;
 use super::clerk::{self, Current, Driver};
@@ -18,7 +19,7 @@ use super::ticket::{Stage, Ticket, Wishes};
 use crate::cause::{Cause, What};
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
-use crate::phase::encode;
+use crate::phase::{Encoded, encode};
 use crate::pool::Pool;
 
 /// A task that is being described; ended by [`Submission::submit`].
@@ -116,7 +117,8 @@ impl Pool {
 
 impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     fn new<A: Serialize>(pool: &'p Pool, driver: Driver, function: *const (), args: &A) -> Submission<'p, R> {
-        let call = Call::new(driver, function, encode::<A, A>(args).bytes);
+        let Encoded { bytes, lent, .. } = encode::<A, A>(args);
+        let call = Call::new(driver, function, bytes).map(|call| Call { lent, ..call });
         Submission { pool, call, wishes: Wishes::default(), value: PhantomData }
     }
 
@@ -200,11 +202,11 @@ pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
     pool: &Pool,
     driver: Driver,
     function: *const (),
-    args: Vec<u8>,
+    (args, lent): (Vec<u8>, Lent),
     retries: u32,
     timeout: Option<Duration>,
 ) -> Result<Task<R>> {
-    let call = Call::new(driver, function, Ok(args));
+    let call = Call::new(driver, function, Ok(args)).map(|call| Call { lent, ..call });
     let wishes = Wishes { retries, timeout, ..Wishes::default() };
     Submission { pool, call, wishes, value: PhantomData }.submit()
 }
@@ -215,8 +217,10 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
     let outcome = loop {
         let current = Current { task: id, attempt: causes.len() as u32, site: None };
         let mut out = Vec::new();
-        match current.during(|| call.run_into(&mut out)) {
-            Ok(()) => break Outcome::Value(Bytes::Heap(out)),
+        let (done, outgoing) = travel::replying(|| current.during(|| call.run_into(&mut out)));
+        let arrays = done.and_then(|()| outgoing.arrive().map_err(What::not_sent));
+        match arrays {
+            Ok(arrays) => break Outcome::Value(Bytes::Heap(out), arrays),
             Err(what) => {
                 let again = wishes.retry_if.is_some_and(|wanted| wanted(&what));
                 causes.push(Cause::new(0, swath_platform::process::getpid(), *what));

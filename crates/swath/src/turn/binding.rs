@@ -8,6 +8,7 @@ use super::Turn;
 use crate::cause::{Fault, What};
 use crate::checksum::checksum;
 use crate::descriptor::flag;
+use crate::freight;
 use crate::locked::{self, Site};
 use crate::operand::Bound;
 use crate::partial::Partial;
@@ -87,7 +88,7 @@ impl<'t> Turn<'t> {
     }
 
     fn args<A: DeserializeOwned>(&mut self) -> Result<A, Fault> {
-        postcard::from_bytes(self.arg_bytes()?).map_err(|e| What::undecodable("its arguments", e))
+        freight::unpack(self.arg_bytes()?).map_err(|e| What::undecodable("its arguments", e))
     }
 
     fn arg_bytes(&mut self) -> Result<&'t [u8], Fault> {
