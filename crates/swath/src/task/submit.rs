@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::travel::{self, Lent};
 
+use super::admission::Budget;
 use super::clerk::{self, Current, Driver};
 use super::handle::Task;
 use super::letter::Bytes;
@@ -119,7 +120,13 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     fn new<A: Serialize>(pool: &'p Pool, driver: Driver, function: *const (), args: &A) -> Submission<'p, R> {
         let Encoded { bytes, lent, .. } = encode::<A, A>(args);
         let call = bytes.and_then(|args| {
-            Ok(Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args, lent })
+            Ok(Call {
+                driver: name_of(driver as *const ())?,
+                kernel: name_of(function)?,
+                args,
+                lent,
+                share: None,
+            })
         });
         Submission { pool, call, wishes: Wishes::default(), value: PhantomData }
     }
@@ -155,6 +162,17 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
         self
     }
 
+    /// The memory that it is expected to need at most, in bytes. Such tasks are begun only while all that are begun fit together into the
+    /// pool's budget ([`PoolBuilder::memory_budget`](crate::PoolBuilder::memory_budget)), in the order of priority and submission: a large one is
+    /// not overtaken by smaller ones behind it that say what they need, but by tasks that do not say. Nobody enforces it: for that
+    /// see [`PoolBuilder::limits`](crate::PoolBuilder::limits).
+    ///
+    /// A task that needs more than the whole budget is refused: [`Submission::submit`] then fails with [`ErrorKind::Memory`].
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.wishes.memory = bytes;
+        self
+    }
+
     /// Only worker `index` runs it: one that has something cached.
     pub fn on_worker(mut self, index: usize) -> Self {
         self.wishes.worker = Some(index);
@@ -180,6 +198,9 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
         }
         let office = pool.office()?;
         let Some(desk) = office.desk() else {
+            if wishes.memory > 0 {
+                Budget::find(pool.memory_budget()).check(wishes.memory)?;
+            }
             let ticket = here(pool.next_task(), wishes, &call);
             return Ok(Task::new(office.clone(), ticket));
         };
@@ -208,7 +229,8 @@ pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
     retries: u32,
     timeout: Option<Duration>,
 ) -> Result<Task<R>> {
-    let call = Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args, lent };
+    let call =
+        Call { driver: name_of(driver as *const ())?, kernel: name_of(function)?, args, lent, share: None };
     let wishes = Wishes { retries, timeout, ..Wishes::default() };
     Submission { pool, call: Ok(call), wishes, value: PhantomData }.submit()
 }
@@ -238,7 +260,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
             }
         }
     };
-    let nothing = Call { driver: 0, kernel: 0, args: Vec::new(), lent: Lent::default() };
+    let nothing = Call { driver: 0, kernel: 0, args: Vec::new(), lent: Lent::default(), share: None };
     let ticket = Arc::new(Ticket::new(id, wishes, nothing));
     ticket.enter(&mut ticket.lock(), Stage::Resolved(Arc::new(outcome)));
     ticket

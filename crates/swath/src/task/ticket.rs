@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use swath_array::travel::Lent;
 
+use super::admission::Share;
 use super::outcome::Outcome;
 use super::table::Priority;
 use crate::cause::{Cause, What};
@@ -19,6 +20,8 @@ pub(crate) struct Wishes {
     pub(crate) retry_if: Option<fn(&What) -> bool>,
     pub(crate) priority: Priority,
     pub(crate) worker: Option<usize>,
+    /// Bytes that it is expected to need; 0 if nobody says.
+    pub(crate) memory: u64,
     /// Its worker's death is the end of the pool.
     pub(crate) breaks: bool,
 }
@@ -30,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) args: Vec<u8>,
     /// Of the handles in them.
     pub(crate) lent: Lent,
+    /// Its part of the budget of memory, from its admission on.
+    pub(crate) share: Option<Arc<Share>>,
 }
 
 /// Where a task is.
@@ -70,6 +75,11 @@ impl Ticket {
         let stage = Stage::Waiting(call);
         let life = Life { stage, causes: Vec::new(), cancelled: false, callbacks: Vec::new() };
         Ticket { id, wishes, life: Mutex::new(life), over: AtomicBool::new(false), changed: Condvar::new() }
+    }
+
+    /// Its place among those that wait.
+    pub(crate) fn place(&self) -> (Priority, u64) {
+        (self.wishes.priority, self.id)
     }
 
     /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
