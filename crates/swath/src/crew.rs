@@ -205,19 +205,19 @@ impl Crew {
     }
 
     /// The desk at which this pool's tasks are looked after, set up at the first call.
-    pub(crate) fn desk(self: &Arc<Self>) -> Result<Arc<Desk>> {
+    pub(crate) fn desk(self: &Arc<Self>, memory_budget: Option<u64>) -> Result<Arc<Desk>> {
         match self.desk.get() {
             Some(desk) => Ok(desk.clone()),
             // On the service thread, which starts workers: one that is being started knows it or is told of it.
-            None => Service::global().call(|_| self.set_up_desk()),
+            None => Service::global().call(|_| self.set_up_desk(memory_budget)),
         }
     }
 
-    fn set_up_desk(&self) -> Result<Arc<Desk>> {
+    fn set_up_desk(&self, memory_budget: Option<u64>) -> Result<Arc<Desk>> {
         if let Some(desk) = self.desk.get() {
             return Ok(desk.clone());
         }
-        let desk = Arc::new(Desk::new(self.board, self.inbox.clone())?);
+        let desk = Arc::new(Desk::new(self.board, self.inbox.clone(), memory_budget)?);
         let state = self.lock();
         for (index, member) in state.members.iter().enumerate().filter(|(_, m)| m.is_present()) {
             let owner = Owner { slot: member.slot.index, generation: member.slot.generation };

@@ -84,3 +84,6 @@ pub const LAST_WORD_BYTES: usize = 512;
 pub const STREAM_BYTES: usize = 64 << 20;
 /// Items of one chunk of a stream, at most.
 pub const STREAM_CHUNK_MAX: usize = 16_384;
+
+/// Of a limit of memory that the pool finds by itself, one of so many parts is left alone by tasks that say what they need.
+pub const MEMORY_RESERVE_PARTS: u64 = 16;

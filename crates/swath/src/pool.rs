@@ -183,6 +183,13 @@ impl PoolBuilder {
         self
     }
 
+    /// What tasks that say how much memory they need ([`Submission::memory`](crate::Submission::memory)) may need together, in bytes. Without it: what the
+    /// tightest cgroup, or the machine, has available when none of them is begun, less a sixteenth of its limit.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.options.memory_budget = Some(bytes);
+        self
+    }
+
     /// Lets workers go that have had nothing to do for so long; they come back when there is work.
     pub fn idle_timeout(mut self, patience: Duration) -> Self {
         self.contract.idle_timeout = Some(patience);
@@ -324,7 +331,9 @@ impl Pool {
             return Ok(office);
         }
         let office = match &self.staff {
-            Staff::Crew(crew) => Office::new(Some(crew.desk()?), Arc::downgrade(crew)),
+            Staff::Crew(crew) => {
+                Office::new(Some(crew.desk(self.options.memory_budget)?), Arc::downgrade(crew))
+            }
             Staff::Inline(..) => Office::new(None, Weak::new()),
         };
         Ok(self.office.get_or_init(|| Arc::new(office)))
@@ -336,6 +345,11 @@ impl Pool {
             Staff::Crew(crew) => Some(&crew.inbox),
             Staff::Inline(..) => None,
         }
+    }
+
+    /// What was said of [`PoolBuilder::memory_budget`].
+    pub(crate) fn memory_budget(&self) -> Option<u64> {
+        self.options.memory_budget
     }
 
     /// The number of an inline pool's next task.

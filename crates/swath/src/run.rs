@@ -82,6 +82,7 @@ pub(crate) unsafe fn open(memory: &Memory, plan: &Plan<'_>, epoch: u32) -> Recov
 pub(crate) struct Options {
     pub(crate) strict_inputs: bool,
     pub(crate) interrupts: bool,
+    pub(crate) memory_budget: Option<u64>,
 }
 
 /// Step 1 of the board's protocol.

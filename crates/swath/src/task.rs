@@ -36,6 +36,7 @@
 //!
 //! The coordinator's death ends everything, as always.
 
+pub(crate) mod admission;
 pub(crate) mod background;
 mod call;
 mod cell;

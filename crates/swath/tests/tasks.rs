@@ -919,3 +919,93 @@ fn tasks_are_futures() {
     };
     eventually("its worker is replaced", || pool.pids().len() == 2 && !pool.pids().contains(&worker));
 }
+
+// ---- memory ----------------------------------------------------------------------------------------------------------
+
+/// Announces itself and waits until `go` is there: how many it has seen beside itself.
+fn beside((place, go): (String, String)) {
+    announce(&place);
+    while !std::fs::exists(&go).expect("a place") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn tasks_that_need_memory_are_begun_only_while_they_fit_together() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = Pool::builder().workers(4).memory_budget(1000).build().expect("a pool");
+    let path = |name: &str| place(&dir, name);
+    let submit = |name: &str, memory: u64| {
+        let go = path(&format!("go {name}"));
+        pool.submit_with(beside, (path(name), go)).memory(memory).submit().expect("submitted")
+    };
+    let go = |name: &str| std::fs::write(path(&format!("go {name}")), b"").expect("a place");
+    let begun = |name: &str| std::fs::exists(path(name)).expect("a place");
+    let tasks = [submit("a", 600), submit("b", 400), submit("c", 1000), submit("d", 1)];
+    announced(&path("a"));
+    announced(&path("b"));
+    // Two workers have nothing to do; a task that says nothing gets one, and is over.
+    assert_eq!(finish(&pool.submit(square, 7).expect("submitted")).expect("a value"), 49);
+    assert!(!begun("c") && !begun("d"), "the large one waits, and the small one behind it");
+    go("a");
+    finish(&tasks[0]).expect("done");
+    assert_eq!(finish(&pool.submit(square, 7).expect("submitted")).expect("a value"), 49);
+    assert!(!begun("c") && !begun("d"), "600 of 1000 are free");
+    go("b");
+    announced(&path("c"));
+    assert!(!begun("d"), "the large one has all");
+    // What a dead worker's task had is free, and a cancelled one stands in nobody's way.
+    let (all, last) = (submit("e", 1000), submit("f", 2));
+    assert!(tasks[2].cancel());
+    go("d");
+    finish(&tasks[3]).expect("done");
+    let pid = announced(&path("e"));
+    kill(pid, signal::KILL);
+    assert_eq!(finish(&all).expect_err("dead").kind(), ErrorKind::Died);
+    go("f");
+    finish(&last).expect("done");
+    // Without anybody who waits for them.
+    go("g");
+    go("h");
+    let rest: Vec<_> = ["g", "h", "g", "h"].map(|name| submit(name, 700)).into();
+    eventually("tasks that nobody waits for", || rest.iter().all(Task::done));
+}
+
+#[test]
+fn a_task_that_can_never_have_its_memory_is_refused() {
+    for workers in [0, 1] {
+        let pool = Pool::builder().workers(workers).memory_budget(1000).build().expect("a pool");
+        let error = pool.submit_with(square, 2).memory(1001).submit().expect_err("too much");
+        assert_eq!(error.kind(), ErrorKind::Memory);
+        let text = "a task that needs 1001 bytes of memory can never run: 1000 are available (the pool's memory_budget)";
+        assert_eq!(error.to_string(), text);
+        let task = pool.submit_with(square, 2).memory(1000).submit().expect("submitted");
+        assert_eq!(finish(&task).expect("a value"), 4);
+    }
+    // Nobody has so much.
+    let pool = pool(1);
+    let error = pool.submit_with(square, 2).memory(u64::MAX).submit().expect_err("too much");
+    assert!(error.to_string().contains("in reserve"), "{error}");
+    let task = pool.submit_with(square, 2).memory(1 << 20).retries(1).submit().expect("submitted");
+    assert_eq!(finish(&task).expect("a value"), 4);
+}
+
+#[test]
+fn the_memory_of_tasks_that_are_given_up_is_free_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pool = Pool::builder().workers(1).memory_budget(10).build().expect("a pool");
+    let heavy =
+        |memory| pool.submit_with(for_ever, place(&dir, "on")).memory(memory).submit().expect("submitted");
+    let (first, second, third) = (heavy(10), heavy(10), heavy(5));
+    announced(&place(&dir, "on"));
+    // One that waits for memory is cancelled at once, and its place is nobody's.
+    assert!(second.cancel() && second.cancelled() && !third.done());
+    assert!(first.cancel());
+    announced(&place(&dir, "on"));
+    // A pool that is closed cancels those that wait for memory, too.
+    let fourth = heavy(10);
+    pool.shutdown(false, true);
+    assert_eq!(finish(&fourth).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+    assert!(third.cancel());
+    assert_eq!(finish(&third).expect_err("cancelled").kind(), ErrorKind::Cancelled);
+}

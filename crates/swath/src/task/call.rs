@@ -1,7 +1,6 @@
 //! A call that travels: a function by its name in the executable, and its arguments, encoded.
 
 use serde::{Deserialize, Serialize};
-use swath_array::travel::Lent;
 
 use super::clerk::{self, Driver};
 use crate::cause::Fault;
@@ -14,20 +13,12 @@ pub(crate) struct Call {
     pub(crate) driver: u64,
     pub(crate) function: u64,
     pub(crate) args: Vec<u8>,
-    /// Of the handles in them.
-    #[serde(skip)]
-    pub(crate) lent: Lent,
 }
 
 impl Call {
     /// A call of `function` by `driver`, which knows its type.
     pub(crate) fn new(driver: Driver, function: *const (), args: Result<Vec<u8>>) -> Result<Call> {
-        Ok(Call {
-            args: args?,
-            driver: name_of(driver as *const ())?,
-            function: name_of(function)?,
-            lent: Lent::default(),
-        })
+        Ok(Call { args: args?, driver: name_of(driver as *const ())?, function: name_of(function)? })
     }
 
     /// Runs it here; its encoded value replaces what is in `out`.

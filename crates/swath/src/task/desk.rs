@@ -5,7 +5,7 @@
 //!
 //! Locks, in this order: crew, books, ticket. No worker is signalled and no callback runs under the books.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use swath_array::travel::{Incoming, Lent};
 use swath_segment::{Inbox, Segment, SegmentRef};
 
-use super::call::Call;
+use super::admission::{Admission, Line, Share};
 use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
 use super::lane::Lane;
 use super::letter::Bytes;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::{Priority, Table};
-use super::ticket::{Callback, Stage, Ticket, Wishes};
+use super::ticket::{Callback, Request, Stage, Ticket, Wishes};
 use crate::board::Board;
 use crate::cause::{Cause, What};
 use crate::crew::Rung;
@@ -42,6 +42,8 @@ struct Seat {
     /// Of the handles in them: until nobody who could look at them is left.
     #[expect(dead_code, reason = "kept for whoever runs the task")]
     lent: Lent,
+    #[expect(dead_code, reason = "given back when nobody runs the task any more")]
+    share: Option<Arc<Share>>,
     serial: u32,
 }
 
@@ -59,7 +61,9 @@ struct Books {
     serials: Vec<u32>,
     free: Vec<usize>,
     /// Tasks without a cell, in the order in which they are to have one.
-    waiting: BTreeMap<(Priority, u64), Arc<Ticket>>,
+    waiting: Line,
+    /// Tasks that wait for memory first.
+    admission: Admission,
     /// Of tasks that are over: to be told so.
     due: Vec<Callback>,
     /// Callbacks of tasks that are not over.
@@ -81,6 +85,31 @@ struct Books {
     tries_again: bool,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
+}
+
+impl Books {
+    /// Tasks for which there is memory now may have a cell.
+    fn admit(&mut self) {
+        self.admission.admit(&mut self.waiting);
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.admission.is_empty()
+    }
+
+    fn all_waiting(&mut self) -> impl Iterator<Item = (&(Priority, u64), &mut Arc<Ticket>)> {
+        self.waiting.iter_mut().chain(self.admission.line().iter_mut())
+    }
+
+    fn remove_waiting(&mut self, place: &(Priority, u64)) -> Option<Arc<Ticket>> {
+        self.waiting.remove(place).or_else(|| self.admission.line().remove(place))
+    }
+
+    fn take_waiting(&mut self) -> Line {
+        let mut all = std::mem::take(&mut self.waiting);
+        all.append(self.admission.line());
+        all
+    }
 }
 
 /// What became of a worker's task, for the steps that follow without the lock.
@@ -123,7 +152,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// A desk for the pool of `board`.
-    pub(crate) fn new(board: Board, inbox: Arc<Inbox>) -> Result<Desk> {
+    pub(crate) fn new(board: Board, inbox: Arc<Inbox>, memory_budget: Option<u64>) -> Result<Desk> {
         let segment = Segment::options().unnamed("tasks").create(Table::bytes(board.workers()))?;
         let (requests, reference) = memory_file::new("swath-requests")
             .map_err(|e| ErrorKind::Memory.with(format!("memory for arguments: {e}")).caused_by(e))?;
@@ -135,7 +164,8 @@ impl Desk {
             seats: (0..TASKS_IN_TABLE).map(|_| None).collect(),
             serials: vec![0; TASKS_IN_TABLE],
             free: (0..TASKS_IN_TABLE).rev().collect(),
-            waiting: BTreeMap::new(),
+            waiting: Line::new(),
+            admission: Admission::new(memory_budget),
             due: Vec::new(),
             watched: 0,
             top: 0,
@@ -266,23 +296,29 @@ impl Desk {
     // ---- submitting --------------------------------------------------------------------------------------------------
 
     /// Step 1: a new task.
-    pub(crate) fn submit(&self, wishes: Wishes, call: Call) -> Result<Arc<Ticket>> {
+    pub(crate) fn submit(&self, wishes: Wishes, request: Request) -> Result<Arc<Ticket>> {
         let mut books = self.lock();
         if let Some((kind, why)) = &books.closed {
             return Err(kind.with(why.clone()));
         }
+        if wishes.memory > 0 {
+            books.admission.check(wishes.memory)?;
+        }
         books.submitted += 1;
         books.unresolved += 1;
         books.shortest_timeout = books.shortest_timeout.min(wishes.timeout.unwrap_or(Duration::MAX));
-        let ticket = Arc::new(Ticket::new(books.submitted, wishes, call));
-        let place = (ticket.wishes.priority, ticket.id);
-        books.waiting.insert(place, ticket.clone());
+        let ticket = Arc::new(Ticket::new(books.submitted, wishes, request));
+        match ticket.wishes.memory {
+            0 => drop(books.waiting.insert(ticket.place(), ticket.clone())),
+            _ => books.admission.wait(&ticket),
+        }
         self.fill(&mut books);
         Ok(ticket)
     }
 
     /// Gives free cells to those who wait. What has ended makes room first, when there is none.
     fn fill(&self, books: &mut Books) {
+        books.admit();
         let mut passed_over = Vec::new();
         while let Some((place, ticket)) = books.waiting.pop_first() {
             if books.free.is_empty() {
@@ -301,7 +337,7 @@ impl Desk {
             }
         }
         books.waiting.extend(passed_over);
-        if !books.waiting.is_empty() {
+        if books.has_waiting() {
             self.changed.notify_all();
         }
     }
@@ -309,7 +345,7 @@ impl Desk {
     /// Puts `ticket` into a free cell and into its lane; false when that has no room.
     fn seat(&self, books: &mut Books, index: usize, ticket: &Arc<Ticket>) -> bool {
         let mut life = ticket.lock();
-        let Stage::Waiting(call) = &life.stage else { return true };
+        let Stage::Waiting(Request { call, lent, share }) = &life.stage else { return true };
         let cell = &self.table.cells()[index];
         let extent = match cell.request.write(&call.args, &mut books.requests) {
             Ok(extent) => extent,
@@ -328,7 +364,8 @@ impl Desk {
         let serial = books.serials[index].wrapping_add(1);
         books.serials[index] = serial;
         books.top = books.top.max(index + 1);
-        books.seats[index] = Some(Seat { ticket: ticket.clone(), extent, lent: call.lent.clone(), serial });
+        books.seats[index] =
+            Some(Seat { ticket: ticket.clone(), extent, lent: lent.clone(), share: share.clone(), serial });
         cell.publish(serial);
         if self.lane_of(&ticket.wishes).put(serial, index) {
             self.ring_for(&ticket.wishes);
@@ -471,7 +508,7 @@ impl Desk {
     /// Ends every task that is not over. Those in a worker's hands are over for their callers; their cells stay taken until the
     /// worker has answered or is dead.
     fn end_all(&self, books: &mut Books, kind: ErrorKind, why: &str) {
-        for (_, ticket) in std::mem::take(&mut books.waiting) {
+        for (_, ticket) in books.take_waiting() {
             self.resolve(books, &ticket, Err((kind, why.to_owned())));
         }
         self.collect_all(books);
@@ -563,7 +600,7 @@ impl Desk {
     pub(crate) fn is_idle(&self) -> bool {
         let books = self.lock();
         let open = |cell: &Cell| matches!(cell.word().state(), Some(State::Queued | State::Running));
-        books.waiting.is_empty() && !self.table.cells()[..books.top].iter().any(open)
+        !books.has_waiting() && !self.table.cells()[..books.top].iter().any(open)
     }
 
     /// Whether a worker has the task in hand.
@@ -602,7 +639,7 @@ impl Desk {
         self.fill(&mut books);
         Tending {
             due: std::mem::take(&mut books.due),
-            waiting: !books.waiting.is_empty(),
+            waiting: books.has_waiting(),
             watched: books.watched > 0,
             over: books.over,
         }
@@ -611,7 +648,7 @@ impl Desk {
     /// Waits until there may be something to tend.
     pub(crate) fn wait_for_work(&self) {
         let books = self.lock();
-        if books.due.is_empty() && books.waiting.is_empty() && books.watched == 0 && !books.over {
+        if books.due.is_empty() && !books.has_waiting() && books.watched == 0 && !books.over {
             drop(self.changed.wait(books).unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -641,8 +678,10 @@ impl Desk {
             Stage::Waiting(_) => {
                 life.cancelled = true;
                 drop(life);
-                books.waiting.remove(&(ticket.wishes.priority, ticket.id));
+                books.remove_waiting(&ticket.place());
                 self.resolve(&mut books, ticket, Err((ErrorKind::Cancelled, String::new())));
+                // It may have stood before others that want less memory.
+                self.fill(&mut books);
                 (true, None)
             }
             Stage::Seated { cell, serial } => {
@@ -736,7 +775,7 @@ impl Desk {
             return;
         }
         books.tries_again = false;
-        for (_, ticket) in std::mem::take(&mut books.waiting) {
+        for (_, ticket) in books.take_waiting() {
             self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, "was cancelled".into())));
         }
         for index in 0..TASKS_IN_TABLE {
@@ -761,9 +800,9 @@ impl Desk {
         let lost = |ticket: &Ticket| ticket.wishes.worker.is_some_and(|worker| worker >= first);
         let why = "was cancelled: the worker that it was for has been let go";
         let waiting: Vec<_> =
-            books.waiting.iter().filter(|(_, ticket)| lost(ticket)).map(|(place, _)| *place).collect();
+            books.all_waiting().filter(|(_, ticket)| lost(ticket)).map(|(place, _)| *place).collect();
         for place in waiting {
-            if let Some(ticket) = books.waiting.remove(&place) {
+            if let Some(ticket) = books.remove_waiting(&place) {
                 self.resolve(&mut books, &ticket, Err((ErrorKind::Cancelled, why.into())));
             }
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use swath_array::travel::{self, Lent};
 
+use super::admission::Budget;
 use super::call::Call;
 use super::clerk::{self, Current, Driver};
 use super::handle::Task;
@@ -15,7 +16,7 @@ use super::letter::Bytes;
 use super::office::Office;
 use super::outcome::{Outcome, TaskFailure, kind_of};
 use super::table::Priority;
-use super::ticket::{Stage, Ticket, Wishes};
+use super::ticket::{Request, Stage, Ticket, Wishes};
 use crate::cause::{Cause, What};
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
@@ -26,7 +27,7 @@ use crate::pool::Pool;
 #[must_use = "a task is submitted by submit()"]
 pub struct Submission<'p, R> {
     pool: &'p Pool,
-    call: Result<Call>,
+    request: Result<Request>,
     wishes: Wishes,
     value: PhantomData<fn() -> R>,
 }
@@ -118,8 +119,8 @@ impl Pool {
 impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     fn new<A: Serialize>(pool: &'p Pool, driver: Driver, function: *const (), args: &A) -> Submission<'p, R> {
         let Encoded { bytes, lent, .. } = encode::<A, A>(args);
-        let call = Call::new(driver, function, bytes).map(|call| Call { lent, ..call });
-        Submission { pool, call, wishes: Wishes::default(), value: PhantomData }
+        let request = Call::new(driver, function, bytes).map(|call| Request { call, lent, share: None });
+        Submission { pool, request, wishes: Wishes::default(), value: PhantomData }
     }
 
     /// A name for errors.
@@ -153,6 +154,17 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
         self
     }
 
+    /// The memory that it is expected to need at most, in bytes. Such tasks are begun only while all that are begun fit together into the
+    /// pool's budget ([`PoolBuilder::memory_budget`](crate::PoolBuilder::memory_budget)), in the order of priority and submission: a large one is
+    /// not overtaken by smaller ones behind it that say what they need, but by tasks that do not say. Nobody enforces it: for that
+    /// see [`PoolBuilder::limits`](crate::PoolBuilder::limits).
+    ///
+    /// A task that needs more than the whole budget is refused: [`Submission::submit`] then fails with [`ErrorKind::Memory`].
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.wishes.memory = bytes;
+        self
+    }
+
     /// Only worker `index` runs it: one that has something cached.
     pub fn on_worker(mut self, index: usize) -> Self {
         self.wishes.worker = Some(index);
@@ -171,21 +183,24 @@ impl<'p, R: Serialize + DeserializeOwned> Submission<'p, R> {
     /// # Errors
     /// As [`Pool::submit`].
     pub fn submit(self) -> Result<Task<R>> {
-        let Submission { pool, call, wishes, .. } = self;
-        let call = call?;
+        let Submission { pool, request, wishes, .. } = self;
+        let request = request?;
         if let Some(worker) = wishes.worker.filter(|worker| *worker >= pool.workers().max(1)) {
             return Err(ErrorKind::Usage.with(format!("worker {worker} of {}", pool.workers())));
         }
         let office = pool.office()?;
         let Some(desk) = office.desk() else {
-            let ticket = here(pool.next_task(), wishes, &call);
+            if wishes.memory > 0 {
+                Budget::find(pool.memory_budget()).check(wishes.memory)?;
+            }
+            let ticket = here(pool.next_task(), wishes, &request.call);
             return Ok(Task::new(office.clone(), ticket));
         };
         if let Some(crew) = pool.crew() {
             crew.journals.follow_level();
         }
         let timed = wishes.timeout.is_some();
-        let ticket = desk.submit(wishes, call)?;
+        let ticket = desk.submit(wishes, request)?;
         office.rouse();
         if timed {
             office.need_watch();
@@ -206,9 +221,9 @@ pub(crate) fn submit_bytes<R: Serialize + DeserializeOwned>(
     retries: u32,
     timeout: Option<Duration>,
 ) -> Result<Task<R>> {
-    let call = Call::new(driver, function, Ok(args)).map(|call| Call { lent, ..call });
+    let request = Call::new(driver, function, Ok(args)).map(|call| Request { call, lent, share: None });
     let wishes = Wishes { retries, timeout, ..Wishes::default() };
-    Submission { pool, call, wishes, value: PhantomData }.submit()
+    Submission { pool, request, wishes, value: PhantomData }.submit()
 }
 
 /// Runs a task of an inline pool, here and now.
@@ -233,7 +248,7 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
             }
         }
     };
-    let ticket = Arc::new(Ticket::new(id, wishes, Call::default()));
+    let ticket = Arc::new(Ticket::new(id, wishes, Request::default()));
     ticket.enter(&mut ticket.lock(), Stage::Resolved(Arc::new(outcome)));
     ticket
 }

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use swath_array::travel::Lent;
+
+use super::admission::Share;
 use super::call::Call;
 use super::outcome::Outcome;
 use super::table::Priority;
@@ -18,14 +21,26 @@ pub(crate) struct Wishes {
     pub(crate) retry_if: Option<fn(&What) -> bool>,
     pub(crate) priority: Priority,
     pub(crate) worker: Option<usize>,
+    /// Bytes that it is expected to need; 0 if nobody says.
+    pub(crate) memory: u64,
     /// Its worker's death is the end of the pool.
     pub(crate) breaks: bool,
+}
+
+/// What is asked of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) call: Call,
+    /// Of the handles in its arguments.
+    pub(crate) lent: Lent,
+    /// Its part of the budget of memory, from its admission on.
+    pub(crate) share: Option<Arc<Share>>,
 }
 
 /// Where a task is.
 pub(crate) enum Stage {
     /// Not in the table yet.
-    Waiting(Call),
+    Waiting(Request),
     /// In this cell, under this serial.
     Seated { cell: usize, serial: u32 },
     /// Over.
@@ -56,10 +71,15 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    pub(crate) fn new(id: u64, wishes: Wishes, call: Call) -> Ticket {
-        let stage = Stage::Waiting(call);
+    pub(crate) fn new(id: u64, wishes: Wishes, request: Request) -> Ticket {
+        let stage = Stage::Waiting(request);
         let life = Life { stage, causes: Vec::new(), cancelled: false, callbacks: Vec::new() };
         Ticket { id, wishes, life: Mutex::new(life), over: AtomicBool::new(false), changed: Condvar::new() }
+    }
+
+    /// Its place among those that wait.
+    pub(crate) fn place(&self) -> (Priority, u64) {
+        (self.wishes.priority, self.id)
     }
 
     /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
