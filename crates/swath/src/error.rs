@@ -192,6 +192,13 @@ impl std::error::Error for Error {
     }
 }
 
+/// Of the caller's own: so that `?` does in functions of tasks and in `main`.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        ErrorKind::Failed.with(error.to_string()).caused_by(error)
+    }
+}
+
 impl From<swath_segment::Error> for Error {
     fn from(error: swath_segment::Error) -> Error {
         ErrorKind::Memory.with(error.to_string()).caused_by(error)

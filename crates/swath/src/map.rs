@@ -96,23 +96,6 @@ impl Pool {
         self.try_map_with(function, items).collect()
     }
 
-    /// As [`Pool::map`], for functions of two arguments.
-    ///
-    /// # Errors
-    /// As [`Pool::map`].
-    pub fn starmap<A, B, R>(
-        &self,
-        function: fn(A, B) -> R,
-        items: impl IntoIterator<Item = (A, B)>,
-    ) -> Result<Vec<R>>
-    where
-        A: Serialize + DeserializeOwned,
-        B: Serialize + DeserializeOwned,
-        R: Serialize + DeserializeOwned,
-    {
-        MapCall::new(self, drive::star::<A, B, R>, function as *const (), items).collect()
-    }
-
     /// As [`Pool::map`], with options.
     pub fn map_with<'p, A, R>(
         &'p self,
@@ -139,6 +122,37 @@ impl Pool {
     {
         MapCall::new(self, drive::try_items::<A, R, E>, function as *const (), items)
     }
+}
+
+/// Maps of functions of several arguments.
+macro_rules! starmaps {
+    ($($count:literal $method:ident $driver:ident($($type:ident),+);)+) => {
+        impl Pool {$(
+            #[doc = concat!("As [`Pool::map`], for functions of ", $count, " arguments, each item being a tuple of them.")]
+            ///
+            /// # Errors
+            /// As [`Pool::map`].
+            pub fn $method<$($type,)+ R>(
+                &self,
+                function: fn($($type),+) -> R,
+                items: impl IntoIterator<Item = ($($type),+)>,
+            ) -> Result<Vec<R>>
+            where
+                $($type: Serialize + DeserializeOwned,)+
+                R: Serialize + DeserializeOwned,
+            {
+                MapCall::new(self, drive::$driver::<$($type,)+ R>, function as *const (), items).collect()
+            }
+        )+}
+    };
+}
+
+starmaps! {
+    "two" starmap star2(A, B);
+    "three" starmap3 star3(A, B, C);
+    "four" starmap4 star4(A, B, C, D);
+    "five" starmap5 star5(A, B, C, D, E);
+    "six" starmap6 star6(A, B, C, D, E, F);
 }
 
 impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {

@@ -276,3 +276,35 @@ fn waiting_for_some_of_many() {
     assert_eq!(rest.len(), 1);
     assert!(rest[0].cancel());
 }
+
+#[test]
+fn functions_of_more_arguments_have_maps_too() {
+    let pool = pool(2);
+    let (a, b) = (1..4_u32, |n: u32| f64::from(n));
+    let three = pool.starmap3(
+        |a: u32, b: f64, c: String| format!("{a} {b} {c}"),
+        a.clone().map(|n| (n, b(n), n.to_string())),
+    );
+    assert_eq!(three.expect("values"), ["1 1 1", "2 2 2", "3 3 3"]);
+    let four = pool.starmap4(|a: u32, b: u32, c: u32, d: u32| [a, b, c, d], a.clone().map(|n| (n, 2, 3, 4)));
+    assert_eq!(four.expect("values"), [[1, 2, 3, 4], [2, 2, 3, 4], [3, 2, 3, 4]]);
+    let five = |a: u32, b: u32, c: u32, d: u32, e: u32| a + b + c + d + e;
+    assert_eq!(
+        pool.starmap5(five, a.clone().map(|n| (n, 10, 100, 1000, 10_000))).expect("values"),
+        [11_111, 11_112, 11_113]
+    );
+    let six = |a: u8, b: bool, c: char, d: i64, e: Option<u8>, f: ()| (a, b, c, d, e, f);
+    let items = [(1, true, 'x', -1, None, ()), (2, false, 'y', 9, Some(3), ())];
+    assert_eq!(pool.starmap6(six, items).expect("values"), items);
+}
+
+#[test]
+fn errors_of_files_are_errors_of_tasks() {
+    fn length(path: String) -> Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+    let pool = pool(1);
+    let error =
+        pool.try_submit(length, "/nowhere".to_owned()).and_then(|task| task.result()).expect_err("nowhere");
+    assert!(error.kind() == ErrorKind::Failed && error.to_string().contains("No such file"), "{error}");
+}

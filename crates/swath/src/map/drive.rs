@@ -28,11 +28,23 @@ pub(super) fn try_items<A: DeserializeOwned, R: Serialize, E: IntoFailure>(turn:
     chunks(turn, |item| function.clone()?(item).map_err(|error| Box::new(error.into_failure())));
 }
 
-/// The driver of `starmap`.
-pub(super) fn star<A: DeserializeOwned, B: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>) {
-    // SAFETY: as above.
-    let function = unsafe { turn.function::<fn(A, B) -> R>(turn.descriptor.kernel) };
-    chunks(turn, |(a, b)| Ok(function.clone()?(a, b)));
+/// Drivers of functions of several arguments.
+macro_rules! star {
+    ($($driver:ident($($arg:ident: $type:ident),+);)+) => {$(
+        pub(super) fn $driver<$($type: DeserializeOwned,)+ R: Serialize>(turn: &mut Turn<'_>) {
+            // SAFETY: as above.
+            let function = unsafe { turn.function::<fn($($type),+) -> R>(turn.descriptor.kernel) };
+            chunks(turn, |($($arg),+)| Ok(function.clone()?($($arg),+)));
+        }
+    )+};
+}
+
+star! {
+    star2(a: A, b: B);
+    star3(a: A, b: B, c: C);
+    star4(a: A, b: B, c: C, d: D);
+    star5(a: A, b: B, c: C, d: D, e: E);
+    star6(a: A, b: B, c: C, d: D, e: E, f: F);
 }
 
 fn chunks<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>, call: impl Fn(A) -> Result<R, Fault>) {
