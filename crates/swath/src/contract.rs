@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use swath_array::travel::Lent;
-use swath_platform::memory;
+use swath_platform::{memory, process};
 
 use crate::cause::{Fault, What};
 use crate::error::{ErrorKind, Result};
@@ -39,6 +39,8 @@ pub(crate) struct Contract {
     pub(crate) idle_timeout: Option<Duration>,
     /// Where it sends arrays that are results.
     pub(crate) inbox: Option<String>,
+    /// Share of the memory's limit from which on workers that have grown are replaced.
+    pub(crate) recycle_at: Option<f64>,
     /// What it may use.
     pub(crate) limits: Limits,
     /// Each worker on a processor of its own.
@@ -69,20 +71,20 @@ pub(crate) struct Growth {
 
 impl Growth {
     pub(crate) fn new(most: Option<u64>) -> Growth {
-        Growth { most, first: most.map_or(0, |_| resident_bytes()), looked: Instant::now() }
+        Growth { most, first: most.map_or(0, |_| private_bytes(process::getpid())), looked: Instant::now() }
     }
 
     /// Whether it has grown by more than it may.
     pub(crate) fn too_much(&mut self) -> bool {
         let Some(most) = self.most.filter(|_| self.looked.elapsed() >= GROWTH_LOOK) else { return false };
         self.looked = Instant::now();
-        resident_bytes().saturating_sub(self.first) > most
+        private_bytes(process::getpid()).saturating_sub(self.first) > most
     }
 }
 
-/// Private memory of this process: what is shared is the arrays'.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+/// Private memory of a process: what is shared is the arrays'.
+pub(crate) fn private_bytes(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
     let mut pages = statm.split(' ').skip(1).map(|pages| pages.parse::<u64>().unwrap_or(0));
     let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     resident.saturating_sub(shared) * memory::page_size() as u64

@@ -8,6 +8,7 @@ mod departure;
 mod doorman;
 mod hiring;
 mod ladder;
+mod pressure;
 
 use std::ffi::CString;
 use std::fs::File;
@@ -21,6 +22,7 @@ use swath_platform::oom;
 use swath_segment::{Inbox, Segment, SegmentRef, Service, Session};
 use swath_sync::{SlotId, SlotState};
 
+use self::pressure::Pressure;
 use crate::arena::At;
 use crate::board::Board;
 use crate::cause::{Cause, What};
@@ -167,7 +169,12 @@ impl Crew {
             contract_file,
             dormant: AtomicUsize::new(0),
         });
-        Service::global().call(|reactor| (0..wanted).for_each(|index| crew.hire(reactor, index)));
+        Service::global().call(|reactor| {
+            (0..wanted).for_each(|index| crew.hire(reactor, index));
+            if let Some(share) = crew.contract.recycle_at {
+                Pressure::start(Arc::downgrade(&crew), workers, share, reactor);
+            }
+        });
         crew.wait_until_up().inspect_err(|_| crew.dismiss())?;
         Ok(crew)
     }

@@ -36,6 +36,10 @@ pub const INITIALIZER_TIMEOUT: Duration = Duration::from_secs(60);
 pub const FINALIZER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A worker that may grow only so much looks at its memory this often.
 pub const GROWTH_LOOK: Duration = Duration::from_millis(10);
+/// A pool that replaces workers when memory runs short looks at it this often.
+pub const PRESSURE_LOOK: Duration = Duration::from_millis(50);
+/// It replaces those only whose memory has grown by so many bytes.
+pub const RECYCLE_WORTH_BYTES: u64 = 16 << 20;
 /// From SIGTERM to SIGKILL.
 pub const TERM_GRACE: Duration = Duration::from_millis(500);
 /// How long after their workers' end lines that still move are passed on.

@@ -183,6 +183,18 @@ impl PoolBuilder {
         self
     }
 
+    /// Replaces workers before memory runs out: when so large a share of the tightest limit (a cgroup's, or the machine's memory) is in use,
+    /// the worker whose private memory has grown most, by 16 MiB at least, leaves between two tasks or phases; then, if that was not
+    /// enough, the next. Looked at about twenty times a second; off by default. 0.9 is a good share for functions that leak or cache.
+    pub fn recycle_at_memory(mut self, share: f64) -> Self {
+        if !(share > 0.0 && share <= 1.0) {
+            let text = format!("recycle_at_memory({share}): give a share between 0 and 1");
+            self.refused.get_or_insert(ErrorKind::Usage.with(text));
+        }
+        self.contract.recycle_at = Some(share);
+        self
+    }
+
     /// What tasks that say how much memory they need ([`Submission::memory`](crate::Submission::memory)) may need together, in bytes. Without it: what the
     /// tightest cgroup, or the machine, has available when none of them is begun, less a sixteenth of its limit.
     pub fn memory_budget(mut self, bytes: u64) -> Self {

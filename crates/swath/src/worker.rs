@@ -196,7 +196,8 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         if hand.board.is_shut_down() {
             leave(&mut hand, contract);
         }
-        if hand.left == 0 || hand.index >= hand.board.wanted() || grown.too_much() {
+        let told = hand.board.cell(hand.index).is_told_to_leave(hand.owner.generation);
+        if told || hand.left == 0 || hand.index >= hand.board.wanted() || grown.too_much() {
             retire(&mut hand, contract);
         }
         // Between turns, when no view of an array is left.

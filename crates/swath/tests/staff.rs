@@ -177,6 +177,37 @@ fn a_worker_that_has_grown_is_replaced() {
 }
 
 #[test]
+fn when_memory_runs_short_the_worker_that_has_grown_most_is_replaced() {
+    // Any use of memory is more than this share of it, …
+    let pool = Pool::builder().workers(2).recycle_at_memory(1e-9).build().expect("a pool");
+    let leak = |megabytes: usize| {
+        std::mem::forget(vec![1u8; megabytes << 20]);
+        process::getpid()
+    };
+    let on = |worker, megabytes| {
+        let task = pool.submit_with(leak, megabytes).on_worker(worker).submit().expect("submitted");
+        task.result_timeout(PATIENCE).transpose().expect("a task that hangs").expect("a pid")
+    };
+    let seen = |looks: u32| std::thread::sleep(looks * swath::limits::PRESSURE_LOOK);
+    let first = [on(0, 0), on(1, 0)];
+    seen(10);
+    // … but a little growth is no reason,
+    assert_eq!([on(0, 1), on(1, 1)], first);
+    seen(5);
+    assert_eq!([on(0, 0), on(1, 0)], first);
+    // and much is that of the one who has grown.
+    assert_eq!(on(1, 100), first[1]);
+    eventually("a successor", || on(1, 0) != first[1]);
+    assert_eq!(on(0, 0), first[0]);
+    assert_eq!(pool.stats().died, 0, "leaving is not dying");
+    for share in [0.0, -1.0, 1.1, f64::NAN] {
+        let error =
+            Pool::builder().workers(1).recycle_at_memory(share).build().err().expect("makes no sense");
+        assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+}
+
+#[test]
 fn idle_workers_leave_and_come_back() {
     let pool = Pool::builder().workers(2).idle_timeout(Duration::from_millis(20)).build().expect("a pool");
     for round in 0..5 {

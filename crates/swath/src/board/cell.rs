@@ -28,7 +28,8 @@ pub(crate) struct Cell {
     pub(crate) failures: AtomicU64,
     /// The chunk that has the locked operands, whose copy is whole; as `current`.
     locked: AtomicU64,
-    pad2: u64,
+    /// The generation that is to leave between two tasks, plus one.
+    leaves: AtomicU64,
     /// The worker's arena and undo slot, written by the coordinator while the worker cannot look.
     arena: UnsafeCell<SegmentRef>,
     undo: UnsafeCell<SegmentRef>,
@@ -128,6 +129,16 @@ impl Cell {
     /// Whether it has left by itself.
     pub(crate) fn has_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire) != 0
+    }
+
+    /// Has the worker of that generation leave, soon.
+    pub(crate) fn tell_to_leave(&self, generation: u16) {
+        self.leaves.store(u64::from(generation) + 1, Ordering::Relaxed);
+    }
+
+    /// Whether the worker of that generation was told to leave.
+    pub(crate) fn is_told_to_leave(&self, generation: u16) -> bool {
+        self.leaves.load(Ordering::Relaxed) == u64::from(generation) + 1
     }
 
     /// The worker leaves by itself.
