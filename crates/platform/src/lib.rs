@@ -16,4 +16,5 @@ pub mod oom;
 pub mod process;
 pub mod signal;
 pub mod simd;
+pub mod socket;
 pub mod spawn;

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod limits;
 mod locked;
 mod log;
+pub mod managed;
 mod map;
 mod operand;
 mod output;
@@ -70,6 +71,7 @@ pub use drive::{IntoFailure, Kernel, Outcome, Step};
 pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};
 pub use init::init;
+pub use managed::{Managed, Manager};
 pub use locked::{Locked, LockedRows, locked};
 pub use map::{Batch, Imap, ImapUnordered, MapCall, Stream};
 pub use operand::{Operand, Out, Whole, out, whole};
@@ -113,7 +115,7 @@ pub mod sync {
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        Chunk, Ctx, Error, ErrorKind, Pool, Process, Report, Result, SharedArray, Team, TeamArray, locked,
+        Chunk, Ctx, Error, ErrorKind, Manager, Pool, Process, Report, Result, SharedArray, Team, TeamArray, locked,
         out, whole,
     };
     pub use ndarray::{

@@ -84,3 +84,7 @@ pub const LAST_WORD_BYTES: usize = 512;
 pub const STREAM_BYTES: usize = 64 << 20;
 /// Items of one chunk of a stream, at most.
 pub const STREAM_CHUNK_MAX: usize = 16_384;
+/// Bytes of a message to a manager, or of its answer: the arguments of one call, or of all calls of a batch.
+pub const MANAGED_MESSAGE_BYTES: u64 = 4 << 30;
+/// Connections that a manager has at a time, when nothing else is said.
+pub const MANAGED_CLIENTS: usize = 1000;
