@@ -71,8 +71,8 @@ pub use drive::{IntoFailure, Kernel, Outcome, Step};
 pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};
 pub use init::init;
-pub use managed::{Managed, Manager};
 pub use locked::{Locked, LockedRows, locked};
+pub use managed::{Managed, Manager};
 pub use map::{Batch, Imap, ImapUnordered, MapCall, Stream};
 pub use operand::{Operand, Out, Whole, out, whole};
 pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
@@ -115,8 +115,8 @@ pub mod sync {
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        Chunk, Ctx, Error, ErrorKind, Manager, Pool, Process, Report, Result, SharedArray, Team, TeamArray, locked,
-        out, whole,
+        Chunk, Ctx, Error, ErrorKind, Manager, Pool, Process, Report, Result, SharedArray, Team, TeamArray,
+        locked, out, whole,
     };
     pub use ndarray::{
         self, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Ix1, Ix2,

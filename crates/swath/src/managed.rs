@@ -1,4 +1,70 @@
-//! Managed objects.
+//! Managed objects: lists, dictionaries, sets, counters, namespaces and types of one's own that live in a server process, and are used
+//! by everybody who has a proxy of them.
+//!
+//! ```no_run
+//! use swath::managed::{Counter, Dict, List};
+//! use swath::prelude::*;
+//!
+//! fn count((words, lines): (Counter<String>, Dict<String, List<u32>>)) {
+//!     words.add("hello", 1).expect("the manager lives");
+//!     let line = lines.get("first").expect("the manager lives").expect("it is there");
+//!     line.push(7).expect("the manager lives"); // changes the one list that there is
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     swath::init();
+//!     let manager = Manager::new()?;
+//!     let (words, lines) = (manager.counter()?, manager.dict()?);
+//!     lines.insert("first", manager.list()?)?;
+//!     Process::spawn(count, (words.clone(), lines.clone()))?.join()?;
+//!     assert_eq!(words.get("hello")?, 1);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What is small, or fast, needs no manager: [`Shared`](crate::Shared) locks, queues, events and values are words in memory, and
+//! a call of theirs is no message. A manager is for what grows, and has keys, and for what cannot lie in shared memory at all.
+//!
+//! # What holds
+//!
+//! - **A call is one message and one turn.** So is a [batch](Proxy::batch), and a function that works on the whole object
+//!   ([`Proxy::apply`]) or on one value in it (`update`): no update is lost, nobody sees what is in between, no lock is held from outside.
+//! - **A proxy is a reference.** It goes into arguments, results, and other managed objects; what is changed through it is changed.
+//! - **Half a message is none.** It is decoded to its last byte before anything begins. A client that is killed, or hangs, in the middle of one
+//!   keeps nobody waiting. A call that nobody waits for any more when its turn comes is not made.
+//! - **A manager that ends is an error at once**, everywhere: [`ErrorKind::ManagerGone`](crate::ErrorKind::ManagerGone), with the cause where
+//!   it is known, which is where it was started. Its objects are lost.
+//! - **Nothing is left.** The server is a [`Process`](crate::Process), a daemon: it ends when its [`Manager`] is dropped, when its starter ends,
+//!   and when that is killed. Its socket has no name in the file system.
+//! - **A late answer is not taken for another's**: after a time-out or any other fault the connection is given up.
+//!
+//! What does not hold: an object is not counted by its proxies. It lives until [`Proxy::delete`] or its manager's end, since what counts
+//! proxies miscounts with every client that is killed. A task that is run again after a death makes its calls again. And a function that
+//! panics half-way has changed what it has changed: the object is *poisoned*, every call of it an error, until
+//! [`Proxy::repair`]. A [`Shared`](crate::Shared) that lies in a managed object lives as long as whoever made it keeps it. A function that is
+//! at work on an object and calls *others* may wait for somebody who waits for it: give such calls a time ([`Proxy::within`]).
+//!
+//! # The protocol
+//!
+//! Frames over a stream socket: a head of three words (length of the body, verb, object), then the body. Functions travel by their place
+//! in the executable, as kernels do; values by postcard.
+//!
+//! | step | who | what | killed here → repaired there |
+//! |---|---|---|---|
+//! | M1 | creator | draws an address and a secret, starts the server as a process | its own steps P1 to E3 |
+//! | M2 | server | listens at the address (abstract: no file), sets an event | the creator waits for both, event and end |
+//! | M3 | client | connects; both sides see by the kernel whose the other end is: same user, and for the client the very pid | the socket's end is noticed by the other one |
+//! | M4 | client | hello: the secret, which only proxies have, and the identity of its executable. Without it nothing is answered | thread of the server ends |
+//! | M5 | client | a frame: steps, each a driver, a function, its arguments | no whole frame: nothing happens |
+//! | M6 | server | decodes all steps, compares types | – |
+//! | M7 | server | takes the object's lock; if it had to wait, looks whether the client is still there; runs the steps | the client's death changes nothing any more: they take effect |
+//! | M8 | server | gives the lock back, encodes the answers, sends them | – |
+//! | M9 | client | keeps the connection for the next call; after an error it drops it | – |
+//!
+//! The server has a thread for each connection; a process has as many connections as it ever had calls at the same time, whichever
+//! threads made them, so threads that end leave none behind. A forked copy makes its own.
+//! An object's number is never used twice.
+
 mod counter;
 mod dict;
 mod fault;
@@ -263,7 +329,8 @@ impl ManagerRef {
         put_make(frame.body(), make, args)?;
         let answer = self.site.ask(verb::MAKE, 0, frame, self.patience)?;
         let number = answer.try_into().map(u64::from_le_bytes);
-        let number = number.map_err(|_| ManagedError::Codec { what: "the number of an object".to_owned() })?;
+        let number =
+            number.map_err(|_| ManagedError::Codec { what: "the number of an object".to_owned() })?;
         Ok(Proxy::new(self.site.clone(), number, self.patience))
     }
 

@@ -246,7 +246,9 @@ fn a_set_is_a_set() {
 fn a_counter_counts() {
     let manager = manager();
     let words = manager.counter::<String>().expect("a counter");
-    words.count("the cat and the dog and the bird".split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap();
+    words
+        .count("the cat and the dog and the bird".split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .unwrap();
     assert_eq!((words.get("the").unwrap(), words.get("fish").unwrap()), (3, 0));
     assert_eq!((words.total().unwrap(), words.len().unwrap()), (8, 5));
     assert_eq!(words.most_common(2).unwrap(), [("the".to_owned(), 3), ("and".to_owned(), 2)]);
@@ -281,8 +283,13 @@ fn a_namespace_has_values_of_all_types() {
     );
     assert_eq!(grown.unwrap(), Some(3));
     let listed = names.names().unwrap();
-    assert_eq!(listed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["answer", "numbers", "text"]);
-    assert!(names.contains("text").unwrap() && names.remove("text").unwrap() && !names.remove("text").unwrap());
+    assert_eq!(
+        listed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["answer", "numbers", "text"]
+    );
+    assert!(
+        names.contains("text").unwrap() && names.remove("text").unwrap() && !names.remove("text").unwrap()
+    );
 }
 
 /// A type of one's own: made in the manager, with something that cannot travel.
@@ -347,7 +354,11 @@ fn a_batch_is_one_turn() {
                         let (a, b) = (batch.get("a"), batch.get("b"));
                         assert_eq!(batch.calls(), 2);
                         let mut answers = batch.run().expect("it lives");
-                        assert_eq!(answers.take(a).unwrap(), answers.take(b).unwrap(), "half a batch was seen");
+                        assert_eq!(
+                            answers.take(a).unwrap(),
+                            answers.take(b).unwrap(),
+                            "half a batch was seen"
+                        );
                         looks += 1;
                     }
                     looks
@@ -412,7 +423,9 @@ fn tasks_phases_and_processes_lose_no_addition() {
         (0..3).map(|key| pool.try_submit(add_often, (counter.clone(), dict.clone(), key)).unwrap()).collect();
     let process = Process::spawn(add_often, (counter.clone(), dict.clone(), 3)).expect("a process");
     let deeper = Process::spawn(
-        |args: (Counter<u64>, Dict<u64, i64>, u64)| Process::spawn(add_often, args).unwrap().join().unwrap().number(),
+        |args: (Counter<u64>, Dict<u64, i64>, u64)| {
+            Process::spawn(add_often, args).unwrap().join().unwrap().number()
+        },
         (counter.clone(), dict.clone(), 4),
     );
     tasks.into_iter().for_each(|task| task.result().expect("done"));
@@ -430,7 +443,8 @@ fn tasks_phases_and_processes_lose_no_addition() {
     assert_eq!(counter.items().unwrap(), expected);
     assert_eq!(dict.get(0).unwrap(), Some(5 * TIMES + 64));
     // Who made it need not live: a worker makes an object, and hands it back.
-    let made = pool.submit(|manager: swath::managed::ManagerRef| manager.list_of(vec![1, 2]).ok(), manager.reference());
+    let made = pool
+        .submit(|manager: swath::managed::ManagerRef| manager.list_of(vec![1, 2]).ok(), manager.reference());
     let made: List<u32> = made.unwrap().result().unwrap().expect("a list");
     drop(pool);
     assert_eq!(made.to_vec().unwrap(), [1, 2]);
@@ -451,7 +465,8 @@ fn what_is_changed_inside_another_object_is_changed() {
     assert_eq!((one.to_vec().unwrap(), two.to_vec().unwrap()), (vec![1, 2], vec![7]));
     assert!(one.is_same_as(&rows.get("one").unwrap().unwrap()) && !one.is_same_as(&two));
     // In the manager itself, by the proxy that lies in it.
-    let pushed = rows.update("one", |list, value: u32| list.push(value).map_err(|e| e.to_string()), 3_u32).unwrap();
+    let pushed =
+        rows.update("one", |list, value: u32| list.push(value).map_err(|e| e.to_string()), 3_u32).unwrap();
     assert_eq!((pushed, one.len().unwrap()), (Some(Ok(2)), 3));
     // And a shared event lies in a dictionary as anywhere.
     let events = manager.dict::<u8, Shared<Event>>().unwrap();

@@ -102,7 +102,9 @@ fn errors_say_what_is_wrong() {
     let json = serde_json::to_string(&list).unwrap();
     let wrong: List<String> = serde_json::from_str(&json).expect("the type is not in it");
     let error = why(wrong.pop().expect_err("another type"));
-    assert!(matches!(&error, ManagedError::WrongType { is, wanted } if is.contains("u32") && wanted.contains("String")));
+    assert!(
+        matches!(&error, ManagedError::WrongType { is, wanted } if is.contains("u32") && wanted.contains("String"))
+    );
     assert_eq!(list.to_vec().unwrap(), [1, 2], "nothing was popped");
 
     let same = list.clone();
@@ -120,7 +122,9 @@ fn errors_say_what_is_wrong() {
     let list = manager.list::<u32>().unwrap();
     let reference = manager.reference();
     manager.shutdown();
-    for error in [list.push(1).map(drop).expect_err("ended"), reference.set::<u8>().map(drop).expect_err("ended")] {
+    for error in
+        [list.push(1).map(drop).expect_err("ended"), reference.set::<u8>().map(drop).expect_err("ended")]
+    {
         assert_eq!(error.kind(), ErrorKind::ManagerGone);
         assert!(error.to_string().starts_with(&name) && error.to_string().contains("exit code 0"), "{error}");
     }
@@ -194,8 +198,10 @@ fn a_call_has_its_time() {
     assert!(list.within(soon).apply(nap, 100).is_err());
     let list = list.within(LONG);
     assert_eq!((list.len().unwrap(), list.get(0).unwrap()), (3, Some(1)));
-    assert!(matches!(why(travelled_default(&manager).apply(|_, ()| std::thread::sleep(LONG), ()).expect_err("late")),
-        ManagedError::TimedOut { limit, .. } if limit == Duration::from_millis(30)));
+    assert!(
+        matches!(why(travelled_default(&manager).apply(|_, ()| std::thread::sleep(LONG), ()).expect_err("late")),
+        ManagedError::TimedOut { limit, .. } if limit == Duration::from_millis(30))
+    );
     // A manager that is stopped does not answer.
     let pidfd = process::pidfd_open(manager.pid()).unwrap();
     process::pidfd_signal(&pidfd, signal::STOP).unwrap();
@@ -304,8 +310,9 @@ fn clients_killed_at_random_block_nobody() {
     let counter = manager.counter::<String>().unwrap();
     for round in 0..20 {
         let running = Shared::new(Event::new()).unwrap();
-        let clients: Vec<_> =
-            (0..2).map(|_| Process::spawn(add_for_ever, (counter.clone(), running.clone())).unwrap()).collect();
+        let clients: Vec<_> = (0..2)
+            .map(|_| Process::spawn(add_for_ever, (counter.clone(), running.clone())).unwrap())
+            .collect();
         running.wait().expect("they run");
         std::thread::sleep(Duration::from_micros(round * 300));
         for client in clients {
@@ -343,7 +350,11 @@ fn a_manager_killed_is_an_error_everywhere() {
     // True is exit code 1.
     assert_eq!(process.join().unwrap().code(), Some(1), "in a process");
     tasks.into_iter().for_each(|task| assert!(task.result().unwrap(), "in a task"));
-    for error in [waiting.join().expect("no panic"), list.len().expect_err("killed"), object.delete().expect_err("killed")] {
+    for error in [
+        waiting.join().expect("no panic"),
+        list.len().expect_err("killed"),
+        object.delete().expect_err("killed"),
+    ] {
         assert_eq!(error.kind(), ErrorKind::ManagerGone);
         let ManagedError::Gone { manager: name, pid, cause } = why(error) else { panic!("another error") };
         assert_eq!((name.as_str(), pid), ("mortal", manager.pid()));
@@ -352,7 +363,10 @@ fn a_manager_killed_is_an_error_everywhere() {
     // Who did not start it knows that it is gone, and not why.
     let look = |list: List<u8>| {
         let text = list.len().expect_err("killed").to_string();
-        assert!(text.starts_with("mortal (pid ") && text.ends_with("is gone, and its objects with it"), "{text}");
+        assert!(
+            text.starts_with("mortal (pid ") && text.ends_with("is gone, and its objects with it"),
+            "{text}"
+        );
     };
     assert!(Process::spawn(look, list).unwrap().join().unwrap().success());
 }
@@ -397,7 +411,9 @@ fn managers_leave_nothing() {
         let counter = manager.counter().unwrap();
         assert_eq!(pool.apply(add, counter.clone()).unwrap(), Ok(1));
         opened.push(pool.apply(open, ()).unwrap());
-        assert!(swath::active_children().iter().any(|child| child.id() == manager.pid() && child.is_daemon()));
+        assert!(
+            swath::active_children().iter().any(|child| child.id() == manager.pid() && child.is_daemon())
+        );
         let pid = manager.pid();
         drop(manager);
         assert_eq!(process::state_char(pid), None, "reaped");
@@ -458,7 +474,9 @@ fn strangers_send_garbage() {
         let mut bytes = frame(2 + dice(4), object, &body);
         match dice(4) {
             0 => bytes.truncate(dice(bytes.len() as u64 + 1) as usize),
-            1 => bytes[..8].copy_from_slice(&[dice(1 << 20), u64::MAX, 1 << 40, 3 << 30][dice(4) as usize].to_le_bytes()),
+            1 => bytes[..8].copy_from_slice(
+                &[dice(1 << 20), u64::MAX, 1 << 40, 3 << 30][dice(4) as usize].to_le_bytes(),
+            ),
             _ => {}
         }
         let _ = stream.send_all(&bytes, None);
@@ -492,7 +510,8 @@ fn too_many_clients_are_told() {
     assert!(Process::spawn(push, list.clone()).unwrap().join().unwrap().success());
     drop(others);
     assert!(eventually(PROMISE, || manager.stats().unwrap().clients == 1));
-    let pushed = Process::spawn(|list: List<u8>| list.push(1).is_err(), list.clone()).unwrap().join().unwrap();
+    let pushed =
+        Process::spawn(|list: List<u8>| list.push(1).is_err(), list.clone()).unwrap().join().unwrap();
     assert!(pushed.success() && list.len().unwrap() == 1);
 }
 

@@ -1,4 +1,4 @@
-//! A counter of keys.
+//! A counter of keys in a manager, and its operations.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A dictionary.
+//! A dictionary in a manager, and its operations.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, Bound};

@@ -132,9 +132,9 @@ impl fmt::Display for ManagedError {
             ManagedError::Full { what } => write!(f, "the manager takes no further client: {what}"),
             ManagedError::Refused { why } => write!(f, "the manager refuses: {why}"),
             ManagedError::Connection { what } => write!(f, "no connection to the manager: {what}"),
-            ManagedError::WouldDeadlock => {
-                f.write_str("a function that is at work on an object calls that object: it would wait for itself")
-            }
+            ManagedError::WouldDeadlock => f.write_str(
+                "a function that is at work on an object calls that object: it would wait for itself",
+            ),
         }
     }
 }

@@ -1,11 +1,11 @@
-//! A list.
+//! A list in a manager, and its operations.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Value;
 use super::proxy::{Batch, Like, Proxy, Ticket, operations};
 use super::step::Change;
-use super::Value;
 use crate::error::Result;
 
 /// A list in a manager. Indices are from 0; one beyond the end is no error but an answer that says so, and changes nothing.
@@ -124,7 +124,12 @@ impl<T: Value> List<T> {
 
 impl<T: Value> Batch<'_, Vec<T>> {
     /// Changes the value at that index in place. `None`: there is no such index.
-    pub fn update<A, R>(&mut self, index: usize, f: fn(&mut T, A) -> R, args: impl Like<A>) -> Ticket<Option<R>>
+    pub fn update<A, R>(
+        &mut self,
+        index: usize,
+        f: fn(&mut T, A) -> R,
+        args: impl Like<A>,
+    ) -> Ticket<Option<R>>
     where
         A: DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,

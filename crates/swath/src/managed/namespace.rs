@@ -1,4 +1,4 @@
-//! A namespace.
+//! A namespace in a manager, and its operations.
 
 use std::any::{Any, type_name};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A set.
+//! A set in a manager, and its operations.
 
 use std::collections::BTreeSet;
 

@@ -14,7 +14,7 @@ use super::frame::{Frame, receive, verb};
 use super::house::at_work_on;
 use super::server::hello;
 use crate::limits::MANAGED_MESSAGE_BYTES;
-use crate::process::Process;
+use crate::process::{Failure, Process};
 
 /// Managers that this process keeps connections to, though it has no proxy of theirs at the moment: a task has one only as long as it
 /// lasts.
@@ -107,8 +107,7 @@ impl Site {
             sites.push(site.clone());
             return site;
         }
-        let site =
-            Arc::new(Site { address, process: OnceLock::new(), idle: Mutex::default() });
+        let site = Arc::new(Site { address, process: OnceLock::new(), idle: Mutex::default() });
         sites.push(site.clone());
         let unused = |site: &Arc<Site>| Arc::strong_count(site) == 1;
         while sites.len() > REMEMBERED
@@ -116,7 +115,8 @@ impl Site {
         {
             dropped.push(sites.remove(at));
         }
-        let is_over = |site: &mut Arc<Site>| unused(site) && site.idle().iter().any(|idle| idle.stream.is_disturbed());
+        let is_over =
+            |site: &mut Arc<Site>| unused(site) && site.idle().iter().any(|idle| idle.stream.is_disturbed());
         dropped.extend(sites.extract_if(.., is_over));
         drop(sites);
         site
@@ -183,11 +183,12 @@ impl Site {
             return Err(self.gone());
         }
         let hello = hello(secret).map_err(|what| ManagedError::Connection { what })?;
-        self.exchange(&stream, &Frame::with(&hello).seal(verb::HELLO, 0), clock)
-            .map_err(|error| match error {
+        self.exchange(&stream, &Frame::with(&hello).seal(verb::HELLO, 0), clock).map_err(
+            |error| match error {
                 ManagedError::TimedOut { limit, .. } => ManagedError::TimedOut { limit, sent: false },
                 other => other,
-            })??;
+            },
+        )??;
         Ok(stream)
     }
 
@@ -233,7 +234,11 @@ impl Site {
         let Address { name, pid, start_ticks, .. } = &self.address;
         let known = self.process.get().filter(|process| process.record().is_ours()).and_then(|process| {
             let status = process.join_timeout(STATUS_WITHIN).ok()??;
-            Some(process.failure().map_or_else(|| format!("it ended with {status}"), |f| f.what.to_string()))
+            let text = |failure: Failure| match failure.exceeded {
+                Some(exceeded) => format!("{}, {exceeded}", failure.what),
+                None => failure.what.to_string(),
+            };
+            Some(process.failure().map_or_else(|| format!("it ended with {status}"), text))
         });
         let unreachable = || {
             (process::has_exited(*pid, *start_ticks) == Some(false)).then(|| {
