@@ -18,3 +18,4 @@ pub mod signal;
 pub mod simd;
 pub mod socket;
 pub mod spawn;
+pub mod stream;

@@ -40,7 +40,7 @@ pub enum ErrorKind {
     Team,
     /// A shared lock, queue … refused: see [`Refused`](crate::shared::Refused), which is the error's source.
     Sync,
-    /// A task took longer than it may.
+    /// A task, or a call of a managed object, took longer than it may.
     TimedOut,
     /// A task was cancelled.
     Cancelled,
@@ -55,6 +55,10 @@ pub enum ErrorKind {
     Died,
     /// Processes that start each other deeper than [`NESTING_MAX`](crate::limits::NESTING_MAX).
     TooDeep,
+    /// A manager has ended, and with it its objects: [`ManagedError`](crate::managed::ManagedError), which is the error's source, says how.
+    ManagerGone,
+    /// A manager refused, or a function in it failed: see [`ManagedError`](crate::managed::ManagedError), which is the error's source.
+    Managed,
 }
 
 /// Something went wrong in the engine. [`Error::kind`] is for programs, `Display` for people.

@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod limits;
 mod locked;
 mod log;
+pub mod managed;
 mod map;
 mod memory_file;
 mod operand;
@@ -74,6 +75,7 @@ pub use error::{Error, ErrorKind, Result, RowsLeft};
 pub use geometry::{AUTO_VERSION, Chunk};
 pub use init::init;
 pub use locked::{Locked, LockedRows, locked};
+pub use managed::{Managed, Manager};
 pub use map::{Batch, Imap, ImapUnordered, MapCall, Stream};
 pub use operand::{Operand, Out, Whole, out, whole};
 pub use phase::{Encoded, Fold, IntoArgs, Map, Phase};
@@ -116,7 +118,7 @@ pub mod sync {
 /// What most programs name.
 pub mod prelude {
     pub use crate::{
-        ArrayHandle, Chunk, Ctx, Error, ErrorKind, Pool, Process, Report, Result, SharedArray, Team,
+        ArrayHandle, Chunk, Ctx, Error, ErrorKind, Manager, Pool, Process, Report, Result, SharedArray, Team,
         TeamArray, locked, out, whole,
     };
     pub use ndarray::{

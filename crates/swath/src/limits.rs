@@ -91,3 +91,7 @@ pub const STREAM_CHUNK_MAX: usize = 16_384;
 
 /// Of a limit of memory that the pool finds by itself, one of so many parts is left alone by tasks that say what they need.
 pub const MEMORY_RESERVE_PARTS: u64 = 16;
+/// Bytes of a message to a manager, or of its answer: the arguments of one call, or of all calls of a batch.
+pub const MANAGED_MESSAGE_BYTES: u64 = 4 << 30;
+/// Connections that a manager has at a time, when nothing else is said.
+pub const MANAGED_CLIENTS: usize = 1000;
