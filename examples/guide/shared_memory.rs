@@ -25,6 +25,17 @@ fn add(totals: Shared<LockedArray<f64>>) -> Result<()> {
     Ok(())
 }
 
+/// Reads the block where it lies: a handle needs no name.
+fn mean(block: ArrayHandle<f64, Ix1>) -> f64 {
+    block.view().mean().unwrap_or(0.0)
+}
+
+/// Makes an array, which becomes its caller's.
+fn every_thousandth(block: ArrayHandle<f64, Ix1>) -> Result<SharedArray<f64, Ix1>> {
+    let block = block.view();
+    Ok(SharedArray::from_shape_fn(block.len() / 1000, |i| block[1000 * i])?)
+}
+
 fn main() -> Result<()> {
     swath::init();
     let pool = Pool::builder().workers(4).build()?;
@@ -37,6 +48,10 @@ fn main() -> Result<()> {
         }
     })?;
     println!("the last element: {}", block.view()[999_999]);
+
+    println!("the mean, by a task that was given a handle: {}", pool.apply(mean, block.handle())?);
+    let thinned = pool.try_submit(every_thousandth, block.handle())?.result()?;
+    println!("an array that a task has made: {} elements, the last {}", thinned.len(), thinned.view()[999]);
 
     let totals = Shared::new(LockedArray::zeros(4))?;
     Process::spawn(sum, (name.clone(), totals.clone()))?.join()?;
