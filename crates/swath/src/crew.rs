@@ -5,6 +5,7 @@
 //! pause that [`Respawn`] decides. Nothing is ever taken back for silence: slow is not dead.
 
 mod doorman;
+mod forkserver;
 mod hiring;
 mod ladder;
 
@@ -30,7 +31,7 @@ use crate::error::{ErrorKind, Result};
 use crate::gather::ArenaOf;
 use crate::ledger::Owner;
 use crate::log::{self, Journals};
-use crate::process::lineage;
+use crate::process::{StartMethod, lineage};
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::{Decision, Respawn};
@@ -38,6 +39,7 @@ use crate::stats::{Stats, WorkerStats};
 use crate::task::desk::{Desk, Kill, memory_file};
 
 use doorman::Doorman;
+use forkserver::Forkserver;
 use hiring::environment;
 pub(crate) use ladder::Rung;
 
@@ -100,6 +102,8 @@ pub(crate) struct State {
     /// What finalizers gave, by worker, of those that have left.
     pub(crate) farewells: Vec<(usize, std::result::Result<Vec<u8>, Cause>)>,
     oom_kills: Option<u64>,
+    /// For [`StartMethod::Forkserver`].
+    forkserver: Option<Forkserver>,
 }
 
 /// The workers of one pool.
@@ -137,7 +141,7 @@ impl Crew {
         session: Arc<Session>,
         (wanted, most): (usize, usize),
         threads: usize,
-        contract: Contract,
+        (contract, method): (Contract, StartMethod),
         log: log::Options,
     ) -> Result<Arc<Crew>> {
         let workers = most.max(wanted);
@@ -162,6 +166,7 @@ impl Crew {
             died: 0,
             farewells: Vec::new(),
             oom_kills: oom::kills(),
+            forkserver: (method == StartMethod::Forkserver).then(Forkserver::default),
         };
         let journals = Journals::new(workers, log)?;
         let doorman = Doorman::new(&session, board);

@@ -54,6 +54,7 @@ pub mod shared;
 mod stats;
 mod task;
 mod team;
+mod template;
 mod turn;
 mod undo;
 mod watch;
