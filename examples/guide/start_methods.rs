@@ -53,7 +53,8 @@ fn main() -> Result<()> {
 
     // Four workers, one hook: they are copies of the process in which it ran, and share its memory until somebody writes to it.
     let began = Instant::now();
-    let pool = Pool::builder().workers(4).start_method(StartMethod::Forkserver).preload(load, 1_000_000).build()?;
+    let pool =
+        Pool::builder().workers(4).start_method(StartMethod::Forkserver).preload(load, 1_000_000).build()?;
     eprintln!("       {:?}", began.elapsed());
     let sum: u64 = pool.map(square, [1, 10, 999_999])?.into_iter().sum();
     println!("sum of three: {sum}");

@@ -49,7 +49,7 @@ impl fmt::Display for StartMethod {
 pub(crate) fn for_pool(asked: Option<StartMethod>) -> Result<StartMethod> {
     let over = std::env::var_os("SWATH_START_METHOD").filter(|text| !text.is_empty());
     let over = over.map(|text| text.to_string_lossy().into_owned());
-    choose(over.as_deref(), asked, || sibling::check())
+    choose(over.as_deref(), asked, sibling::check)
 }
 
 fn choose(
