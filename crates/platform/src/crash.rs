@@ -64,8 +64,13 @@ impl CrashRecord {
 
 /// From now on, a crash of the calling thread is written to `place`; of other threads too, if they have room left on their own stack.
 pub fn write_to(place: &'static CrashRecord) {
-    static ONCE: Once = Once::new();
     PLACE.store(std::ptr::from_ref(place).cast_mut(), Ordering::Release);
+    prepare();
+}
+
+/// All that [`write_to`] does but for the place: copies of this process inherit it.
+pub fn prepare() {
+    static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // What the unwinder sets up at its first use, it must not set up in a handler.
         Image::current();

@@ -62,7 +62,7 @@ pub fn threads() -> io::Result<Vec<String>> {
 }
 
 /// An error unless this process has one thread. Only that thread could start another, and it is here.
-fn check_alone() -> io::Result<()> {
+pub(crate) fn check_alone() -> io::Result<()> {
     match threads()?.len() {
         1 => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::ResourceBusy, "this process has more than one thread")),
@@ -92,14 +92,24 @@ pub fn fork() -> io::Result<Side> {
         pid => match process::pidfd_open(pid as u32) {
             Ok(pidfd) => Ok(Side::Parent(Child { pid: pid as u32, pidfd })),
             Err(error) => {
-                // SAFETY: our own child, which nobody has reaped; a null status is allowed.
-                unsafe {
-                    libc::kill(pid, libc::SIGKILL);
-                    libc::waitpid(pid, std::ptr::null_mut(), 0);
-                }
+                end_child(pid as u32);
                 Err(error)
             }
         },
+    }
+}
+
+/// Kills and reaps a child for which there is no pidfd. Nothing happens if `pid` is no child of ours.
+pub(crate) fn end_child(pid: u32) {
+    let Ok(pid @ 2..) = libc::pid_t::try_from(pid) else { return };
+    // SAFETY: both results are live locals or null, which is allowed. A child that nobody has reaped keeps its number.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, look) == 0 {
+            libc::kill(pid, libc::SIGKILL);
+            libc::waitpid(pid, std::ptr::null_mut(), 0);
+        }
     }
 }
 

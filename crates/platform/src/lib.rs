@@ -14,6 +14,7 @@ pub mod life;
 pub mod memory;
 pub mod oom;
 pub mod process;
+pub mod sibling;
 pub mod signal;
 pub mod simd;
 pub mod socket;

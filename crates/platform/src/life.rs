@@ -197,7 +197,7 @@ fn thread_id() -> u32 {
 }
 
 /// The robust list that is registered for this thread, or `None` where the kernel does not say.
-fn registered() -> Option<(*const c_void, usize)> {
+pub(crate) fn registered() -> Option<(*const c_void, usize)> {
     let (mut head, mut length) = (ptr::null::<c_void>(), 0_usize);
     // SAFETY: 0 is the calling thread; both results are ours.
     let result = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut length) };
@@ -210,7 +210,7 @@ fn registered() -> Option<(*const c_void, usize)> {
 /// 1. `head` is null or stays valid until the thread has ended or registers another;
 /// 2. its list is empty (points at itself) or well-formed;
 /// 3. its pending word, if any, stays mapped as long.
-unsafe fn register(head: *const c_void, length: usize) -> bool {
+pub(crate) unsafe fn register(head: *const c_void, length: usize) -> bool {
     // SAFETY: the caller's contract is the system call's.
     unsafe { libc::syscall(libc::SYS_set_robust_list, head, length) == 0 }
 }

@@ -46,6 +46,11 @@ pub fn dont_fork_dump(ptr: *const u8, len: usize) -> io::Result<()> {
     advise(ptr, len, Advice::LinuxDontDump)
 }
 
+/// Takes the half of [`dont_fork_dump`] back that concerns forks.
+pub fn do_fork(ptr: *const u8, len: usize) -> io::Result<()> {
+    advise(ptr, len, Advice::LinuxDoFork)
+}
+
 /// Asks for huge pages now (works on shared memory even where they are off by default). Best effort.
 pub fn collapse(ptr: *const u8, len: usize) -> io::Result<()> {
     if len == 0 {

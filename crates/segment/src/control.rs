@@ -222,6 +222,13 @@ pub(crate) fn map_elsewhere(fd: &impl AsFd) -> Result<&'static Control> {
     map_at(at, fd)
 }
 
+/// Whether forked copies of this process have the segment mapped. At first they have not.
+pub(crate) fn inherit(control: &'static Control, inherited: bool) -> Result<()> {
+    let (at, len) = (std::ptr::from_ref(control).cast(), size_of::<Control>());
+    let done = if inherited { memory::do_fork(at, len) } else { memory::dont_fork_dump(at, len) };
+    done.map_err(|e| Error::system("madvise", "the control segment", e))
+}
+
 /// Puts zeros in the place of what [`map_elsewhere`] mapped.
 pub(crate) fn unmap_elsewhere(control: &'static Control) {
     put_zeros(std::ptr::from_ref(control).cast_mut().cast());

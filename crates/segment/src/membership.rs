@@ -96,9 +96,31 @@ fn join(fd: &std::os::fd::OwnedFd, header: &HeaderImage, slot: SlotId) -> Result
     if let Ok(look) = fd.try_clone() {
         watch_peers(control.slots(), header, Arc::new(look), None);
     }
-    let membership = Membership { control, slot, coordinator_pid, pid: process::getpid() };
-    let _ = MEMBERSHIP.set(membership);
-    Ok(membership)
+    Ok(Membership { control, slot, coordinator_pid, pid: process::getpid() })
+}
+
+impl Membership {
+    /// From now on it is this process's. A process has one; a second one has no effect.
+    pub fn hold(&self) {
+        let _ = MEMBERSHIP.set(*self);
+    }
+
+    /// Copies of this process will have the control segment too, which forked ones have not.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn let_copies_in(&self) -> Result<()> {
+        control::inherit(self.control, true)
+    }
+
+    /// The place, in the same session, of a copy of this process that has been made for `slot`; by the copy, which has been let in.
+    /// `None`: the slot is not waiting for it.
+    pub fn of_copy(&self, slot: SlotId) -> Option<Membership> {
+        let _ = control::inherit(self.control, false);
+        let awaited = self.control.slots().state(slot.index) == (SlotState::Starting, slot.generation);
+        awaited.then_some(Membership { slot, pid: process::getpid(), ..*self })
+    }
 }
 
 #[cfg(test)]

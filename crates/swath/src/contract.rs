@@ -18,13 +18,16 @@ use swath_platform::{memory, process};
 use crate::cause::{Fault, What};
 use crate::error::{ErrorKind, Result};
 use crate::freight;
-use crate::limits::GROWTH_LOOK;
+use crate::limits::{GROWTH_LOOK, INITIALIZER_TIMEOUT};
 use crate::process::Limits;
 use crate::task::Call;
 
 /// What every worker is told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Contract {
+    /// Called in the template, or, where there is none, in every worker before its initializer.
+    pub(crate) preload: Option<Call>,
+    pub(crate) preload_timeout: Option<Duration>,
     pub(crate) initializer: Option<Call>,
     pub(crate) initializer_timeout: Option<Duration>,
     pub(crate) finalizer: Option<Call>,
@@ -50,6 +53,22 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
+    /// Runs the preload hook here.
+    pub(crate) fn run_preload(&self) -> Result<(), Fault> {
+        self.preload.as_ref().map_or(Ok(()), |call| call.run().map(drop))
+    }
+
+    /// How long a worker has from its start until it is ready, if somebody's code runs in between; `preloaded`: its template has run
+    /// the hook.
+    pub(crate) fn time_to_ready(&self, preloaded: bool) -> Option<Duration> {
+        let limit = |call: &Option<Call>, limit: Option<Duration>| {
+            call.as_ref().map(|_| limit.unwrap_or(INITIALIZER_TIMEOUT))
+        };
+        let preload = limit(&self.preload, self.preload_timeout).filter(|_| !preloaded);
+        let initializer = limit(&self.initializer, self.initializer_timeout);
+        preload.map_or(initializer, |preload| Some(preload + initializer.unwrap_or_default()))
+    }
+
     /// Begins to keep it in this process: the shared object is known, the initializer has run.
     pub(crate) fn enter(&self) -> Result<(), Fault> {
         if let Some(shared) = &self.shared {

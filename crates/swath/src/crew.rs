@@ -6,6 +6,7 @@
 
 mod departure;
 mod doorman;
+mod forkserver;
 mod hiring;
 mod ladder;
 mod pressure;
@@ -32,7 +33,7 @@ use crate::gather::ArenaOf;
 use crate::ledger::Owner;
 use crate::log::{self, Journals};
 use crate::memory_file;
-use crate::process::lineage;
+use crate::process::{StartMethod, lineage};
 use crate::recovery::Recovery;
 use crate::relay::{Outlet, Tap};
 use crate::respawn::Respawn;
@@ -40,6 +41,7 @@ use crate::stats::{Stats, WorkerStats};
 use crate::task::desk::Desk;
 
 use doorman::Doorman;
+use forkserver::Forkserver;
 use hiring::environment;
 pub(crate) use ladder::Rung;
 
@@ -83,6 +85,8 @@ pub(crate) struct State {
     /// What finalizers gave, by worker, of those that have left.
     pub(crate) farewells: Vec<(usize, std::result::Result<Vec<u8>, Cause>)>,
     oom_kills: Option<u64>,
+    /// For [`StartMethod::Forkserver`].
+    forkserver: Option<Forkserver>,
 }
 
 /// The workers of one pool.
@@ -122,7 +126,7 @@ impl Crew {
         session: Arc<Session>,
         (wanted, most): (usize, usize),
         threads: usize,
-        mut contract: Contract,
+        (mut contract, method): (Contract, StartMethod),
         log: log::Options,
     ) -> Result<Arc<Crew>> {
         let workers = most.max(wanted);
@@ -149,6 +153,7 @@ impl Crew {
             died: 0,
             farewells: Vec::new(),
             oom_kills: oom::kills(),
+            forkserver: (method == StartMethod::Forkserver).then(Forkserver::default),
         };
         let journals = Journals::new(workers, log)?;
         let doorman = Doorman::new(&session, board);

@@ -7,8 +7,10 @@ use crate::process;
 
 /// The argument behind the membership's, of a process that carries out one errand …
 pub(crate) const PROCESS: &str = "process";
-/// … and of a pool's worker.
+/// … of a pool's worker …
 pub(crate) const WORKER: &str = "worker";
+/// … and of what a pool's workers are copies of.
+pub(crate) const TEMPLATE: &str = "template";
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -34,6 +36,11 @@ pub fn init() {
             // Not readable: as deep as it gets.
             let depth = word(5).parse().unwrap_or(u32::MAX);
             let rest = args.get(6..).unwrap_or_default();
+            if word(4) == TEMPLATE {
+                process::lineage::is(depth, None, None);
+                crate::template::main(&membership, rest);
+            }
+            membership.hold();
             if word(4) == PROCESS {
                 process::entry::main(&membership, depth, rest);
             }

@@ -58,6 +58,7 @@ pub mod shared;
 mod stats;
 mod task;
 mod team;
+mod template;
 mod turn;
 mod undo;
 mod watch;

@@ -30,8 +30,10 @@ pub const ARENA_KEEP_BYTES: u64 = 1 << 20;
 pub const RETRIES_DEFAULT: u32 = 3;
 /// From spawn until the worker has shown itself.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
-/// From spawn until a worker's initializer has run, when nothing else is said.
+/// From spawn until a worker's initializer has run, or a template's preload hook, when nothing else is said.
 pub const INITIALIZER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Workers that a template is asked for at a time.
+pub const ORDERS_MAX: usize = 8;
 /// How long a finalizer may take, when nothing else is said.
 pub const FINALIZER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A worker that may grow only so much looks at its memory this often.

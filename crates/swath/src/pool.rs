@@ -24,7 +24,7 @@ use crate::log;
 use crate::operand::Operand;
 use crate::panic_note;
 use crate::phase::{Encoded, Phase, encode};
-use crate::process::Limits;
+use crate::process::{Limits, StartMethod, method};
 use crate::report::Report;
 use crate::run::{self, Memory, Options, Plan};
 use crate::stats::{Stats, TaskCounts};
@@ -65,6 +65,7 @@ pub struct PoolBuilder {
     options: Options,
     contract: Contract,
     lent: Lent,
+    method: Option<StartMethod>,
     /// The first thing that was asked for and cannot be.
     refused: Option<Error>,
     pub(crate) log: log::Options,
@@ -110,6 +111,68 @@ impl PoolBuilder {
     /// program at once. For programs that own their process, such as commands.
     pub fn handle_interrupts(mut self, handle: bool) -> Self {
         self.options.interrupts = handle;
+        self
+    }
+
+    /// How workers begin; [`StartMethod::Spawn`] by default. The environment variable `SWATH_START_METHOD` (`spawn` or `forkserver`)
+    /// overrides both.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// Calls `function(args)` once in the template that workers are copies of ([`StartMethod::Forkserver`]), before there is any: what it
+    /// loads, into a static of yours (a `OnceLock`), all workers have, in the same memory until somebody writes to it. The template is
+    /// replaced when it dies; then the hook is called again, for the workers to come. Workers that are spawned call it themselves, before
+    /// their initializer: the program is right with any start method, and only dearer.
+    ///
+    /// A hook that panics, or leaves threads behind (a copy would have their locks, and not them), fails [`PoolBuilder::build`]
+    /// ([`ErrorKind::Initializer`]). Randomness that it has drawn on is the same in every worker: seed generators in an initializer.
+    ///
+    /// ```
+    /// # use std::sync::OnceLock;
+    /// # use swath::{Pool, StartMethod};
+    /// static MODEL: OnceLock<Vec<f32>> = OnceLock::new();
+    ///
+    /// fn load(weights: usize) {
+    ///     MODEL.get_or_init(|| vec![0.5; weights]);
+    /// }
+    ///
+    /// fn weight(at: usize) -> f32 {
+    ///     MODEL.get().expect("preloaded")[at]
+    /// }
+    ///
+    /// # fn main() -> swath::Result<()> {
+    /// # if true { return Ok(()) }
+    /// let pool = Pool::builder().workers(4).start_method(StartMethod::Forkserver).preload(load, 1_000_000).build()?;
+    /// assert_eq!(pool.apply(weight, 7)?, 0.5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn preload<A, R>(mut self, function: fn(A) -> R, args: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+        R: Serialize,
+    {
+        let call = Call::new(task::call::<A, R>, function as *const (), encode::<A, A>(&args).bytes);
+        self.contract.preload = self.take(call);
+        self
+    }
+
+    /// As [`PoolBuilder::preload`], for functions that may fail.
+    pub fn try_preload<A, E>(mut self, function: fn(A) -> Result<(), E>, args: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+        E: IntoFailure,
+    {
+        let call = Call::new(task::try_call::<A, (), E>, function as *const (), encode::<A, A>(&args).bytes);
+        self.contract.preload = self.take(call);
+        self
+    }
+
+    /// How long the preload hook may take; a minute by default. Then the template is killed.
+    pub fn preload_timeout(mut self, limit: Duration) -> Self {
+        self.contract.preload_timeout = Some(limit);
         self
     }
 
@@ -229,7 +292,7 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// What was refused before; [`ErrorKind::Initializer`]; [`ErrorKind::NotInitialised`] without [`swath::init()`](crate::init()) in `main`; [`ErrorKind::Spawn`] when workers do not
-    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::WouldDeadlock`] in a kernel of an inline pool.
+    /// come up; [`ErrorKind::Memory`] when there is no room for the session; [`ErrorKind::Usage`] for a start method that pools do not have, or not here; [`ErrorKind::WouldDeadlock`] in a kernel of an inline pool.
     pub fn build(self) -> Result<Pool> {
         if let Some(error) = self.refused {
             return Err(error);
@@ -240,6 +303,7 @@ impl PoolBuilder {
             );
         }
         let head_count = head_count::decide(self.workers)?;
+        let method = method::for_pool(self.method)?;
         tracing::info!("{} workers, since {}", head_count.workers, head_count.why);
         if self.options.interrupts {
             swath_platform::signal::catch(swath_platform::signal::INT);
@@ -248,7 +312,8 @@ impl PoolBuilder {
         let staff = match head_count.workers {
             0 => {
                 self.contract
-                    .enter()
+                    .run_preload()
+                    .and_then(|()| self.contract.enter())
                     .map_err(|what| ErrorKind::Initializer.with(format!("the initializer failed: {what}")))?;
                 Staff::Inline(Mutex::new(Box::new(Inline::new()?)), self.contract.finalizer)
             }
@@ -265,7 +330,7 @@ impl PoolBuilder {
                     Session::current()?,
                     (workers, self.most.min(WORKERS_MAX)),
                     threads,
-                    contract,
+                    (contract, method),
                     self.log,
                 )?)
             }

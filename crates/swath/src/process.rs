@@ -64,7 +64,7 @@ mod forked;
 mod isolated;
 mod launch;
 pub(crate) mod lineage;
-mod method;
+pub(crate) mod method;
 mod parcel;
 mod record;
 mod roll;

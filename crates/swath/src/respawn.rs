@@ -17,7 +17,7 @@ pub(crate) enum Decision {
 ///
 /// A worker that came up and died later is replaced at once, however often: what it worked on bounds that (a chunk that
 /// kills its workers is given up after its retries). Workers that never come up would be started for ever.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Respawn {
     workers: u32,
     failures: u32,

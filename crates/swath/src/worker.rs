@@ -29,8 +29,8 @@ use crate::turn::{Hand, Turn};
 
 /// Exit code of a worker that could not begin; the reason is on its standard error.
 pub(crate) const EXIT_CANNOT_BEGIN: i32 = 121;
-/// Exit code of a worker whose initializer failed; the reason is in its arena.
-const EXIT_INITIALIZER: i32 = 123;
+/// Exit code of a worker whose initializer failed, and of a template whose hook did; it has said why.
+pub(crate) const EXIT_INITIALIZER: i32 = 123;
 /// Exit code of a worker that lost its way later.
 const EXIT_LOST: i32 = 122;
 
@@ -53,7 +53,7 @@ impl Assignment {
     }
 
     /// From the arguments behind the membership's.
-    fn from_args(args: &[OsString]) -> Option<Assignment> {
+    pub(crate) fn from_args(args: &[OsString]) -> Option<Assignment> {
         let numbers: Vec<u64> = args.iter().map(|a| a.to_str()?.parse().ok()).collect::<Option<_>>()?;
         let &[cell, life_word, id, ino, dev, len, fd] = numbers.as_slice() else { return None };
         let board = SegmentRef { id, ino, dev, len, fd: i32::try_from(fd).ok()?, ..Zeroable::zeroed() };
@@ -61,24 +61,43 @@ impl Assignment {
     }
 }
 
-/// Runs a worker until it is told to leave.
+/// How a worker has come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// As the executable, started again.
+    Spawned,
+    /// As a copy of the template, which has run the preload hook.
+    Copied,
+}
+
+/// Runs a spawned worker until it is told to leave.
 pub(crate) fn main(membership: &Membership, args: &[OsString]) -> ! {
-    prepare_process(membership.coordinator_pid);
-    match begin(membership, args) {
-        Ok((mut hand, contract)) => {
-            initialize(&mut hand, &contract);
-            serve(hand, &contract)
-        }
-        Err(why) => {
-            eprintln!("swath worker {}: {why}", process::getpid());
-            std::process::exit(EXIT_CANNOT_BEGIN)
-        }
+    lineage::die_with(membership.coordinator_pid);
+    match Assignment::from_args(args) {
+        Some(assignment) => work(membership, &assignment, Beginning::Spawned),
+        None => cannot_begin("its command line is not a worker's"),
     }
 }
 
+/// Runs a worker until it is told to leave.
+pub(crate) fn work(membership: &Membership, assignment: &Assignment, beginning: Beginning) -> ! {
+    prepare_process();
+    match begin(membership, assignment) {
+        Ok((mut hand, contract)) => {
+            initialize(&mut hand, &contract, beginning);
+            serve(hand, &contract)
+        }
+        Err(why) => cannot_begin(&why),
+    }
+}
+
+fn cannot_begin(why: &str) -> ! {
+    eprintln!("swath worker {}: {why}", process::getpid());
+    std::process::exit(EXIT_CANNOT_BEGIN)
+}
+
 /// Signals, names and descriptors as a worker needs them, whatever was inherited.
-fn prepare_process(coordinator: u32) {
-    lineage::die_with(coordinator);
+fn prepare_process() {
     process::set_comm("swath-worker");
     // Ctrl-C reaches the whole foreground group; the coordinator decides what it means.
     signal::handle_by_nothing(signal::INT);
@@ -86,8 +105,7 @@ fn prepare_process(coordinator: u32) {
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
-fn begin(membership: &Membership, args: &[OsString]) -> Result<(Hand, Contract), String> {
-    let assignment = Assignment::from_args(args).ok_or("its command line is not a worker's")?;
+fn begin(membership: &Membership, assignment: &Assignment) -> Result<(Hand, Contract), String> {
     let mut cache = Attachments::new(membership.control, membership.slot);
     let coordinator = membership.coordinator_pid;
     let base = cache.get(&assignment.board, Mode::ReadWrite, coordinator).map_err(|e| e.to_string())?;
@@ -149,7 +167,7 @@ fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u
 }
 
 /// What the pool tells every worker.
-fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, String> {
+pub(crate) fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, String> {
     let mut bytes = Vec::new();
     Place::from(*reference)
         .open(coordinator)?
@@ -158,8 +176,8 @@ fn read_contract(reference: &SegmentRef, coordinator: u32) -> Result<Contract, S
     postcard::from_bytes(&bytes).map_err(|e| format!("its contract: {e}"))
 }
 
-/// Runs the initializer; a worker whose initializer fails says why, and ends.
-fn initialize(hand: &mut Hand, contract: &Contract) {
+/// Runs the hook, unless the template has, and the initializer; a worker whose initializer fails says why, and ends.
+fn initialize(hand: &mut Hand, contract: &Contract, beginning: Beginning) {
     if contract.pin {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
@@ -167,7 +185,8 @@ fn initialize(hand: &mut Hand, contract: &Contract) {
     head_count::count_on(contract.processors);
     let limited =
         contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
-    match limited.and_then(|()| contract.enter()) {
+    let preloaded = || if beginning == Beginning::Copied { Ok(()) } else { contract.run_preload() };
+    match limited.and_then(|()| preloaded()).and_then(|()| contract.enter()) {
         Ok(()) => hand.board.cell(hand.index).set_ready(),
         Err(what) => {
             say_farewell(hand, &Err(*what));

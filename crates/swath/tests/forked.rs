@@ -47,7 +47,7 @@ fn sleep_for_ever() -> ! {
 }
 
 fn capturing(_: &[String]) {
-    assert_eq!(swath::start_methods(), [StartMethod::Spawn, StartMethod::Fork]);
+    assert_eq!(swath::start_methods(), [StartMethod::Spawn, StartMethod::Forkserver, StartMethod::Fork]);
     let mut big: Vec<u64> = (0..1_000_000).collect();
     let word = String::from("captured");
     let fork = Process::fork(|| {

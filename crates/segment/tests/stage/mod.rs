@@ -30,6 +30,7 @@ pub(crate) fn main(
     }
     match swath_segment::worker_membership(&argv) {
         Some(Ok(membership)) => {
+            membership.hold();
             worker(membership);
             return ExitCode::SUCCESS;
         }

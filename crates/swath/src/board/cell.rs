@@ -43,6 +43,8 @@ pub(crate) struct Cell {
     log: UnsafeCell<SegmentRef>,
     /// Where the worker crashed, if it did.
     pub(crate) crash: CrashRecord,
+    /// The worker's process id, as the kernel noted it when the template was copied; 0 before, and for one that was spawned.
+    pub(crate) copied: AtomicU32,
 }
 
 /// A worker's published accumulator: the place of the record and whether its chunks are all DONE, in one word so that
@@ -175,6 +177,7 @@ impl Cell {
         self.retired.store(0, Ordering::Relaxed);
         self.farewell.store(0, Ordering::Relaxed);
         self.crash.clear();
+        self.copied.store(0, Ordering::Relaxed);
         // SAFETY: in bounds; no worker owns the cell now, so nobody reads it.
         unsafe { self.arena.get().write_volatile(arena) };
         // SAFETY: as above.

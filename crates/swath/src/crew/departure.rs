@@ -168,7 +168,7 @@ fn read_farewell(arena: &File, cell: &Cell) -> Option<Farewell> {
     postcard::from_bytes(&record.bytes).ok()
 }
 
-fn what_of(status: Option<ExitStatus>, oom_kill: bool) -> What {
+pub(super) fn what_of(status: Option<ExitStatus>, oom_kill: bool) -> What {
     match status.map(|s| (s.signal(), s.code())) {
         Some((Some(signal), _)) => {
             What::Killed { signal, likely_out_of_memory: oom_kill && signal == signal::KILL }

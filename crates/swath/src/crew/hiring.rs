@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::PipeWriter;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swath_platform::spawn::SpawnSelf;
+use swath_platform::spawn::{Child, SpawnSelf};
 use swath_platform::{life, process};
 use swath_segment::{Keep, Reactor, Session};
 use swath_sync::{DeathCause, SlotId, SlotState, Witness};
@@ -18,7 +19,7 @@ use crate::cause::What;
 use crate::error::ErrorKind;
 use crate::init;
 use crate::ledger::Owner;
-use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT};
+use crate::limits::HANDSHAKE;
 use crate::log::berth::BELL_FD;
 use crate::memory_file;
 use crate::output::{Lines, Stream};
@@ -27,10 +28,20 @@ use crate::relay::Tap;
 use crate::respawn::Decision;
 use crate::worker::Assignment;
 
+/// What there is for a worker before it is there.
+pub(super) struct Recruit {
+    pub(super) slot: SlotId,
+    pub(super) arena: File,
+    pub(super) tap: Tap,
+}
+
 impl Crew {
     /// Starts a worker in cell `index`. On the service thread.
     pub(super) fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
         if self.lock().leaving || index >= self.board.wanted() {
+            return;
+        }
+        if self.order(reactor, index) {
             return;
         }
         if let Err(why) = self.try_hire(reactor, index) {
@@ -39,20 +50,44 @@ impl Crew {
     }
 
     fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
-        let slots = self.session.slots();
+        let (slot, arena) = self.make_room(index)?;
+        let (tap, ends, bell) = self.open_outlet().inspect_err(|_| self.vacate(slot))?;
+        let child = self.spawn(reactor, init::WORKER, (index, slot), (&ends, bell), &[]);
+        let child = child.inspect_err(|_| self.vacate(slot))?;
+        self.enlist(reactor, index, Recruit { slot, arena, tap }, child);
+        Ok(())
+    }
+
+    /// A slot and an arena for a worker in cell `index`.
+    pub(super) fn make_room(&self, index: usize) -> Result<(SlotId, File), String> {
         let (arena, arena_ref) =
             memory_file::new("swath-arena").map_err(|e| format!("memory for its results: {e}"))?;
-        let slot = slots.reserve().ok_or("all slots of the session are taken")?;
+        let slot = self.session.slots().reserve().ok_or("all slots of the session are taken")?;
         self.board.cell(index).assign(arena_ref.into(), self.journals.open(index));
-        let spawned = self.enrol(index, slot).and_then(|()| self.spawn(reactor, index, slot));
-        let (child, tap) = spawned.inspect_err(|_| {
-            if let Some(desk) = self.desk.get() {
-                desk.strike_off(Owner { slot: slot.index, generation: slot.generation });
-            }
-            // SAFETY: there is no process for it.
-            unsafe { slots.mark_dead(slot, DeathCause::UNKNOWN) };
-            slots.release(slot);
-        })?;
+        self.enrol(index, slot).inspect_err(|_| self.vacate(slot))?;
+        Ok((slot, arena))
+    }
+
+    /// Gives back a slot for which there is no process.
+    pub(super) fn vacate(&self, slot: SlotId) {
+        if let Some(desk) = self.desk.get() {
+            desk.strike_off(Owner { slot: slot.index, generation: slot.generation });
+        }
+        let slots = self.session.slots();
+        // SAFETY: there is no process for it.
+        unsafe { slots.mark_dead(slot, DeathCause::UNKNOWN) };
+        slots.release(slot);
+    }
+
+    /// Puts a worker that was started on the list.
+    pub(super) fn enlist(
+        self: &Arc<Self>,
+        reactor: &mut Reactor,
+        index: usize,
+        recruit: Recruit,
+        child: Child,
+    ) {
+        let Recruit { slot, arena, tap } = recruit;
         let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
         let (crew, generation) = (self.clone(), slot.generation);
         let fd = pidfd.as_raw_fd();
@@ -82,12 +117,16 @@ impl Crew {
             self.outlet.follow(journal);
         }
         // Only now may it begin: whoever works must be on the list of those whom the fence waits for.
-        let ticks = process::start_ticks(pid).unwrap_or(0);
-        // SAFETY: it was spawned for this slot, and is not reaped before we watch it no more.
-        unsafe { slots.started(slot, pid, ticks, Witness::Service) };
+        self.introduce(slot, pid);
         self.expect_handshake(reactor, index, generation);
-        self.expect_initializer(reactor, index, generation);
-        Ok(())
+        self.expect_ready(reactor, index, generation);
+    }
+
+    /// Tells a process that was started for `slot` that it is known.
+    pub(super) fn introduce(&self, slot: SlotId, pid: u32) {
+        let ticks = process::start_ticks(pid).unwrap_or(0);
+        // SAFETY: it was started for this slot, and is not reaped before we watch it no more.
+        unsafe { self.session.slots().started(slot, pid, ticks, Witness::Service) };
     }
 
     /// Lets the desk know, if there is one, of a worker to be started.
@@ -97,40 +136,47 @@ impl Crew {
         enrolled.map_err(|e| format!("memory for its results: {e}"))
     }
 
-    fn spawn(
-        &self,
-        reactor: &mut Reactor,
-        index: usize,
-        slot: SlotId,
-    ) -> Result<(swath_platform::spawn::Child, Tap), String> {
+    /// Where a new process's output goes: what follows it, the ends for the process, and the bell for its log.
+    pub(super) fn open_outlet(&self) -> Result<(Tap, [PipeWriter; 2], RawFd), String> {
         let pipe = || std::io::pipe().map_err(|e| format!("a pipe for its output: {e}"));
         let ((out, out_end), (err, err_end)) = (pipe()?, pipe()?);
         let lines = |pipe: std::io::PipeReader, stream| Lines::new(File::from(OwnedFd::from(pipe)), stream);
-        // Before the spawn: once the child is there nothing may fail.
         let (tap, bell) = self.outlet.open([lines(out, Stream::Out), lines(err, Stream::Err)])?;
+        Ok((tap, [out_end, err_end], bell))
+    }
+
+    /// Starts this executable as what `role` says.
+    pub(super) fn spawn(
+        &self,
+        reactor: &mut Reactor,
+        role: &str,
+        (cell, slot): (usize, SlotId),
+        ([out, err], bell): (&[PipeWriter; 2], RawFd),
+        more: &[(RawFd, RawFd)],
+    ) -> Result<Child, String> {
         let null = File::open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
         let life_word = self.one_thread && life::self_test();
-        let assignment = Assignment { cell: index, life_word, board: self.board_segment.reference() };
+        let assignment = Assignment { cell, life_word, board: self.board_segment.reference() };
         let depth = lineage::next_depth().map_err(|e| e.to_string())?;
         let mut argv =
             vec!["swath-worker".into(), "3".into(), slot.index.to_string(), slot.generation.to_string()];
-        argv.extend([init::WORKER.to_owned(), depth.to_string()]);
+        argv.extend([role.to_owned(), depth.to_string()]);
         argv.extend(assignment.to_args());
         let text = |s: String| CString::new(s).expect("numbers and names have no NUL");
+        let inherited = [
+            (null.as_raw_fd(), 0),
+            (out.as_raw_fd(), 1),
+            (err.as_raw_fd(), 2),
+            (self.session.worker_control_fd(), 3),
+            (bell, BELL_FD),
+        ];
         let child = reactor.spawn(&SpawnSelf {
             argv: argv.into_iter().map(text).collect(),
             env: Some(self.env.clone()),
-            fds: vec![
-                (null.as_raw_fd(), 0),
-                (out_end.as_raw_fd(), 1),
-                (err_end.as_raw_fd(), 2),
-                (self.session.worker_control_fd(), 3),
-                (bell, BELL_FD),
-            ],
+            fds: [&inherited, more].concat(),
             new_group: true,
         });
-        let child = child.map_err(|e| format!("spawn of /proc/self/exe: {e}"))?;
-        Ok((child, tap))
+        child.map_err(|e| format!("spawn of /proc/self/exe: {e}"))
     }
 
     fn expect_handshake(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
@@ -162,11 +208,9 @@ impl Crew {
     }
 
     /// The initializer has its time, too.
-    fn expect_initializer(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
-        if self.contract.initializer.is_none() {
-            return;
-        }
-        let limit = self.contract.initializer_timeout.unwrap_or(INITIALIZER_TIMEOUT);
+    fn expect_ready(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16) {
+        let preloaded = self.lock().forkserver.is_some();
+        let Some(limit) = self.contract.time_to_ready(preloaded) else { return };
         let crew = Arc::downgrade(self);
         reactor.after(
             limit,
@@ -180,7 +224,7 @@ impl Crew {
         );
     }
 
-    fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
+    pub(super) fn start_failed(self: &Arc<Self>, reactor: &mut Reactor, index: usize, why: String) {
         let decision = self.lock().respawn.failed_to_start();
         tracing::warn!("{why}");
         self.follow(reactor, index, decision, (ErrorKind::Spawn, why));
@@ -204,8 +248,16 @@ impl Crew {
                 };
                 reactor.after(pause, Box::new(hire));
             }
-            Decision::GiveUp => self.lock().broken = Some((kind, why)),
+            Decision::GiveUp => return self.give_up((kind, why)),
         }
+        self.tell_desk_if_broken();
+        self.changed.notify_all();
+        self.board.ring_bell();
+    }
+
+    /// The pool is broken.
+    pub(super) fn give_up(&self, why: (ErrorKind, String)) {
+        self.lock().broken = Some(why);
         self.tell_desk_if_broken();
         self.changed.notify_all();
         self.board.ring_bell();

@@ -7,7 +7,8 @@ use std::time::Instant;
 use swath_platform::{process, signal};
 use swath_segment::{Reactor, Service};
 
-use super::Crew;
+use super::forkserver::Forkserver;
+use super::{Crew, State};
 use crate::cause::What;
 use crate::limits::{FINALIZER_TIMEOUT, TERM_GRACE, UNKILLABLE_AFTER};
 use crate::task::desk::Kill;
@@ -108,6 +109,7 @@ impl Crew {
     pub(crate) fn dismiss(self: &Arc<Self>) {
         self.lock().leaving = true;
         self.board.shut_down();
+        self.end_template();
         let mut rung = Rung::Terminate;
         let finalizer = self.contract.finalizer.as_ref().map(|_| self.contract.finalizer_timeout);
         let mut patience = finalizer.map_or(TERM_GRACE, |limit| limit.unwrap_or(FINALIZER_TIMEOUT));
@@ -135,7 +137,8 @@ impl Crew {
 
     fn wait_absent(&self, deadline: Instant) -> bool {
         let mut state = self.lock();
-        while state.members.iter().any(|m| m.pidfd.is_some()) {
+        let has_template = |state: &State| state.forkserver.as_ref().is_some_and(Forkserver::is_present);
+        while has_template(&state) || state.members.iter().any(|m| m.pidfd.is_some()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;

@@ -12,7 +12,7 @@ use super::launch::{Luggage, Settings, launch};
 use super::method::StartMethod;
 use super::value::ExitValue;
 use super::{Process, forked};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::phase::{Encoded, encode};
 use crate::shared;
 
@@ -120,7 +120,8 @@ impl ProcessBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Process::spawn`]; [`Usage`](crate::ErrorKind::Usage) for a directory that is none, or a variable that cannot be.
+    /// As [`Process::spawn`]; [`Usage`](crate::ErrorKind::Usage) for a directory that is none, a variable that cannot be, or
+    /// [`StartMethod::Forkserver`].
     pub fn spawn<A, R>(self, f: fn(A) -> R, args: A) -> Result<Process>
     where
         A: Serialize + DeserializeOwned,
@@ -132,6 +133,10 @@ impl ProcessBuilder {
                 launch(self.settings, functions, Luggage::pack(args)?, None).map(Process)
             }
             StartMethod::Fork => self.fork(move || f(args)),
+            StartMethod::Forkserver => Err(ErrorKind::Usage.with(
+                "StartMethod::Forkserver is for pools: PoolBuilder::start_method; processes have StartMethod::Spawn and \
+                 StartMethod::Fork",
+            )),
         }
     }
 
