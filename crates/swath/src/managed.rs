@@ -236,6 +236,8 @@ impl Drop for Manager {
             let _ = self.process.kill();
             let _ = self.process.join();
         }
+        // Proxies that are left keep the cause, and nothing else.
+        let _ = site.end();
         site.forget();
     }
 }

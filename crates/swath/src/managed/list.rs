@@ -87,8 +87,8 @@ operations! {
     }
 }
 
-/// The function of `update`.
-#[expect(clippy::ptr_arg, reason = "a step is a function of the object itself")]
+/// The function of `update`: on a list as it lies in its manager.
+#[expect(clippy::ptr_arg, reason = "it is a function on the object, which is a Vec")]
 fn change<T, A, R>(list: &mut Vec<T>, (index, change, args): (usize, Change<T, A, R>, A)) -> Option<R> {
     Some(change.run(list.get_mut(index)?, args))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,18 @@ pub(crate) struct Address {
 
 pub(crate) struct Site {
     pub(crate) address: Address,
-    /// Where this process has started it.
-    process: OnceLock<Process>,
+    ending: Mutex<Ending>,
     idle: Mutex<Vec<Idle>>,
+}
+
+/// What this process knows of its end.
+enum Ending {
+    /// Nothing: somebody else has started it.
+    Unknown,
+    /// This process has started it.
+    Ours(Process),
+    /// How it ended. Nothing is kept open for it any more.
+    Known(String),
 }
 
 struct Idle {
@@ -107,7 +116,7 @@ impl Site {
             sites.push(site.clone());
             return site;
         }
-        let site = Arc::new(Site { address, process: OnceLock::new(), idle: Mutex::default() });
+        let site = Arc::new(Site { address, ending: Mutex::new(Ending::Unknown), idle: Mutex::default() });
         sites.push(site.clone());
         let unused = |site: &Arc<Site>| Arc::strong_count(site) == 1;
         while sites.len() > REMEMBERED
@@ -124,7 +133,7 @@ impl Site {
 
     /// This process has started it.
     pub(crate) fn is_ours(&self, process: Process) {
-        let _ = self.process.set(process);
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Ending::Ours(process);
     }
 
     /// Nobody will call it any more.
@@ -230,16 +239,28 @@ impl Site {
         }
     }
 
-    fn gone(&self) -> ManagedError {
-        let Address { name, pid, start_ticks, .. } = &self.address;
-        let known = self.process.get().filter(|process| process.record().is_ours()).and_then(|process| {
-            let status = process.join_timeout(STATUS_WITHIN).ok()??;
+    /// How it ended, if this process has started it.
+    pub(crate) fn end(&self) -> Option<String> {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ending::Ours(process) = &*ending
+            && let Ok(Some(status)) = process.join_timeout(STATUS_WITHIN)
+        {
             let text = |failure: Failure| match failure.exceeded {
                 Some(exceeded) => format!("{}, {exceeded}", failure.what),
                 None => failure.what.to_string(),
             };
-            Some(process.failure().map_or_else(|| format!("it ended with {status}"), text))
-        });
+            let known = process.failure().map_or_else(|| format!("it ended with {status}"), text);
+            *ending = Ending::Known(known);
+        }
+        match &*ending {
+            Ending::Known(known) => Some(known.clone()),
+            _ => None,
+        }
+    }
+
+    fn gone(&self) -> ManagedError {
+        let Address { name, pid, start_ticks, .. } = &self.address;
+        let known = self.end();
         let unreachable = || {
             (process::has_exited(*pid, *start_ticks) == Some(false)).then(|| {
                 "it cannot be reached, though its process lives (is it on its way out, or in another network namespace?)"

@@ -15,7 +15,7 @@ use crate::kernel;
 /// Encodes an answer when nobody waits for the object any more.
 pub(crate) type Answer = Box<dyn FnOnce() -> Result<Vec<u8>, ManagedError>>;
 
-/// Does a step to its object.
+/// Does the step. Panics on an object of another type.
 pub(crate) type Run = Box<dyn FnOnce(&mut dyn Any) -> Answer>;
 
 /// A step that was decoded whole, and not begun.
@@ -23,7 +23,6 @@ pub(crate) struct Step {
     /// Of the object that it is for.
     pub(crate) type_id: TypeId,
     pub(crate) type_name: &'static str,
-    /// Panics on another type.
     pub(crate) run: Run,
 }
 

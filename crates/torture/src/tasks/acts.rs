@@ -1,7 +1,10 @@
 //! What players do.
 
+mod managers;
 mod maps;
 mod singles;
+
+pub(crate) use managers::SUM;
 
 use swath::Pool;
 
@@ -24,7 +27,7 @@ const fn act(name: &'static str, weight: usize, play: fn(&mut Player, &Pool, &Fa
     Act { name, play, weight, breaks: false }
 }
 
-const ALL: [Act; 18] = [
+const ALL: [Act; 19] = [
     act("a few tasks", 12, singles::few),
     act("tasks as they are completed", 6, singles::as_completed),
     act("a wait for some of many", 6, singles::wait_for_some),
@@ -36,6 +39,7 @@ const ALL: [Act; 18] = [
     act("tasks for certain workers", 3, singles::certain_worker),
     act("more tasks than the table holds", 1, singles::more_than_the_table),
     act("tasks that nobody waits for", 4, singles::leave),
+    act("tasks that call a manager", 3, managers::count),
     act("a map, retried", 5, maps::retried),
     act("a map, not retried", 3, maps::fragile),
     act("a map of each", 3, maps::each),

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use swath::ErrorKind;
+use swath::managed::Counter;
 use swath_platform::{process, signal};
+
+use super::acts::SUM;
 
 /// What a task is told to do.
 #[derive(Clone, Serialize, Deserialize)]
@@ -18,6 +22,8 @@ pub(crate) enum Deed {
     Nap(Duration, u64),
     /// Says which worker it runs in, after a moment.
     Where(Duration),
+    /// Counts in a manager: under this number, and in the sum of all, by one batch.
+    Count(Counter<u64>, u64),
     /// Ends its process by `abort`.
     Abort,
     /// … after so long.
@@ -45,6 +51,8 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     /// The index of a worker.
     Worker(usize),
+    /// Whether it could be counted: the manager lived.
+    Counted(bool),
     /// It was not wanted any more.
     Unwanted,
 }
@@ -65,6 +73,7 @@ pub(crate) fn perform(deed: Deed) -> Reply {
             std::thread::sleep(time);
             Reply::Worker(swath::current_task().map_or(usize::MAX, |task| task.worker()))
         }
+        Deed::Count(counter, number) => count(&counter, number),
         Deed::Abort => std::process::abort(),
         Deed::AbortAfter(time) => {
             std::thread::sleep(time);
@@ -84,6 +93,17 @@ pub(crate) fn perform(deed: Deed) -> Reply {
             }
             Reply::Unwanted
         }
+    }
+}
+
+fn count(counter: &Counter<u64>, number: u64) -> Reply {
+    let mut batch = counter.batch();
+    batch.add(SUM, 1);
+    batch.add(number, 1);
+    match batch.run() {
+        Ok(_) => Reply::Counted(true),
+        Err(error) if error.kind() == ErrorKind::ManagerGone => Reply::Counted(false),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -116,6 +136,8 @@ impl Deed {
             }
             (Deed::Nap(_, n), Reply::Number(back)) => n == back,
             (Deed::Where(_), Reply::Worker(index)) => worker.is_none_or(|worker| worker == *index),
+            // What was counted, the act looks at.
+            (Deed::Count(..), Reply::Counted(_)) => true,
             // Its time was up, and it has noticed.
             (Deed::Listen, Reply::Unwanted) => true,
             _ => false,
@@ -130,6 +152,7 @@ impl Deed {
             Deed::Make(len, _) => format!("{len} bytes to make"),
             Deed::Nap(time, _) => format!("nap of {time:?}"),
             Deed::Where(time) => format!("where, after {time:?}"),
+            Deed::Count(_, number) => format!("count as {number}"),
             Deed::Abort => "abort".into(),
             Deed::AbortAfter(time) => format!("abort after {time:?}"),
             Deed::Exit => "exit(0)".into(),
