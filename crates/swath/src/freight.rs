@@ -25,6 +25,12 @@ pub(crate) fn pack<T: Serialize + ?Sized>(value: &T) -> (Result<Vec<u8>, String>
     (bytes, lent)
 }
 
+/// Encodes what cannot hold arrays, since nobody would keep them.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
+    travel::take_refusal();
+    postcard::to_stdvec(value).map_err(reason)
+}
+
 /// Why an encoder or a decoder failed.
 pub(crate) fn reason(error: postcard::Error) -> String {
     travel::take_refusal().unwrap_or_else(|| error.to_string())

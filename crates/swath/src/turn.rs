@@ -20,6 +20,7 @@ use crate::attach::Attach;
 use crate::board::{Board, Cell};
 use crate::cause::{Cause, Fault, What};
 use crate::descriptor::{Descriptor, Mode, flag};
+use crate::freight;
 use crate::geometry::Geometry;
 use crate::kernel;
 use crate::ledger::{Claim, Ledger, Owner};
@@ -290,10 +291,10 @@ impl<'t> Turn<'t> {
         match postcard::to_slice(value, &mut short) {
             Ok(encoded) => self.put_bytes(held, encoded),
             Err(postcard::Error::SerializeBufferFull) => {
-                let encoded = postcard::to_stdvec(value).map_err(What::unencodable::<R>)?;
+                let encoded = freight::encode(value).map_err(What::unencodable::<R>)?;
                 self.put_bytes(held, &encoded)
             }
-            Err(e) => Err(What::unencodable::<R>(e)),
+            Err(e) => Err(What::unencodable::<R>(freight::reason(e))),
         }
     }
 

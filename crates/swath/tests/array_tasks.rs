@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         levels_of_nesting_lend_and_give,
         inline_pools_do_the_same,
         a_flood_of_arrays_arrives,
+        kills_at_random_lose_no_array_and_leave_none,
     ];
     stage::main(tests, stage::cast![coordinator])
 }
@@ -693,7 +694,11 @@ fn what_cannot_travel_says_why() {
     says(isolated(named, ()).map(drop).expect_err("named"), "its name belongs");
     says(pool.map(kept, [()]).map(drop).expect_err("kept"), "a handle to it is alive");
     let values = pool.phase(&ramp(4)).map(|_, rows| SharedArray::from_array(&rows).expect("one")).collect();
-    assert!(values.is_err(), "values of phases are values");
+    let error = values.map(drop).expect_err("values of phases are values");
+    assert!(error.to_string().contains("travels only in the result of a task"), "{error}");
+    let queue = swath::Shared::new(swath::sync::MessageQueue::with_capacity(1 << 12)).expect("a queue");
+    let error = queue.put(&ramp(4).handle()).expect_err("nobody would keep it");
+    assert!(error.to_string().contains("elsewhere nobody would keep its memory"), "{error}");
     let array = ramp(4);
     assert!(serde_json::to_string(&array.handle()).is_err(), "nobody would keep it");
     assert!(serde_json::to_string(&array).is_err());
@@ -750,4 +755,60 @@ fn a_flood_of_arrays_arrives() {
     assert!(all.iter().all(|(i, array)| array.len() == i % 7 + 1));
     let lists = pool.map(many, vec![20; 40]).expect("lists");
     assert_eq!(lists.iter().map(Vec::len).sum::<usize>(), 800);
+}
+
+/// What a handle shows, changed, as an array of the task's own; now and then it takes its time.
+fn shifted((handle, n): (Handle, u64)) -> (u64, Array) {
+    if n.is_multiple_of(5) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let array = SharedArray::from_array(&(&handle.view() + n as f64)).expect("an array");
+    (n, array)
+}
+
+fn kills_at_random_lose_no_array_and_leave_none() {
+    const KILLS: usize = 40;
+    let pool = pool(2);
+    let base = ramp(500);
+    let total = base.view().sum();
+    let is_right = |(n, array): &(u64, Array)| array.view().sum() == total + 500.0 * *n as f64;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            let mut killed = 0;
+            while killed < KILLS {
+                for pid in pool.pids() {
+                    signal_pid(pid, signal::KILL);
+                    killed += 1;
+                }
+                std::thread::sleep(Duration::from_millis(5 + killed as u64 % 7));
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        // As many attempts as there can be kills.
+        let retries = 2 * KILLS as u32;
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            let submit = |n| {
+                let task = pool.submit_with(shifted, (base.handle(), n)).retries(retries).submit();
+                task.expect("submitted")
+            };
+            let tasks: Vec<_> = (0..20).map(submit).collect();
+            // Some are never asked for, some are cancelled wherever they are.
+            for (n, task) in tasks.into_iter().enumerate() {
+                match n % 4 {
+                    0 => drop(task),
+                    1 => drop(task.cancel()),
+                    _ => assert!(is_right(&finish(&task).expect("a value"))),
+                }
+            }
+            let items = (0..20).map(|n| (base.handle(), n));
+            let values = pool.map_with(shifted, items).chunk(2).retries(retries).collect().expect("values");
+            assert!(values.iter().zip(0..).all(|(value, n)| value.0 == n && is_right(value)));
+        }
+        killer.join().expect("kills");
+    });
+    assert!(pool.stats().died >= KILLS as u64 / 2, "most of them were workers that lived");
+    pool.join();
+    let mut base = base;
+    base.try_view_mut().expect("nobody has it any more");
 }

@@ -1,7 +1,7 @@
 //! A worker of a real pool is stepped, instruction by instruction, from the end of its kernel on one chunk to the beginning of
 //! its kernel on the next, and killed on the way: commit, claim, copy aside, arm. The phase goes on with its
 //! successor, and the result is the serial one, bit for bit. The same from the end of one task's function to the beginning of the next:
-//! answer, wake, take.
+//! answer, wake, take; and hand an array over.
 //!
 //! At every instruction in a release build; a sample in a debug build, unless `SWATH_FULL=1` asks for all.
 #![cfg(target_arch = "x86_64")]
@@ -24,6 +24,8 @@ const ROWS_PER_CHUNK: usize = 8;
 const SAMPLE: usize = 30;
 /// Fewer instructions than this are not sampled: a release build has some 400, a debug build 19,000.
 const FEW: usize = 1000;
+/// From here on a sample is smaller still: handing over an array is some 300,000 in a debug build.
+const LONG: usize = 100_000;
 
 /// Stops the traced worker at the end of its first chunk and at the beginning of its second. Others run through: `args`
 /// is the process that is traced.
@@ -82,9 +84,14 @@ fn at_every_point(play: &mut dyn FnMut(Option<usize>) -> (usize, u64)) -> (u64, 
     let (length, _) = play(None);
     assert!(length > 100, "{length} instructions between two calls");
     let is_full = std::env::var_os("SWATH_FULL").is_some_and(|v| v == "1");
-    let stride = if is_full || length < FEW { 1 } else { length.div_ceil(SAMPLE) };
+    let points: Vec<usize> = match length {
+        _ if is_full || length < FEW => (0..length).collect(),
+        // Each step of such a way takes its time: closer and closer to the end, where the answer is.
+        LONG.. => (8..16).step_by(2).map(|k| length - (1 << k)).chain([length / 2]).collect(),
+        _ => (0..length).step_by(length.div_ceil(SAMPLE)).collect(),
+    };
     let (mut kills, mut retries) = (0, 0);
-    for point in (0..length).step_by(stride) {
+    for point in points {
         let (_, retried) = play(Some(point));
         kills += 1;
         retries += retried;
@@ -120,6 +127,52 @@ fn a_worker_killed_between_two_tasks_leaves_each_with_its_value() {
         for (n, task) in (0..3).zip(&tasks) {
             let value = task.result().expect("a value");
             assert_eq!(value, vec![n; if n == 0 { 50 } else { 1 }], "killed after {point:?} instructions");
+        }
+        (passed, pool.stats().tasks.retried - before)
+    });
+    assert!(kills > 0 && retries > 0, "some kills come before the answer");
+}
+
+/// As `task`, with arrays as values: of task 0 one that is on its way to the coordinator when the worker is killed.
+fn task_that_makes((traced, n): (u32, u64)) -> SharedArray<u64, Ix1> {
+    let traced = process::getpid() == traced;
+    if traced && n == 1 {
+        trap();
+    }
+    let array = SharedArray::from_shape_fn(50, |_| n).expect("room");
+    if traced && n == 0 {
+        trap();
+    }
+    array
+}
+
+#[test]
+fn a_worker_killed_while_it_hands_an_array_over_leaves_one_or_none() {
+    pin();
+    let files = || std::fs::read_dir("/proc/self/fd").expect("/proc").count();
+    let pool = Pool::builder().workers(1).build().expect("a pool");
+    let mut before_all = None;
+    let (kills, retries) = at_every_point(&mut |point| {
+        let before = pool.stats().tasks.retried;
+        let pid = seize(&pool);
+        let submit = |n| pool.submit_with(task_that_makes, (pid, n)).retries(1).submit().expect("taken");
+        let tasks: Vec<_> = (0..3).map(submit).collect();
+        let passed = step_and_kill(pid as libc::pid_t, point);
+        for (n, task) in (0..3).zip(&tasks) {
+            let array = task.result().expect("a value");
+            assert!(array.len() == 50 && array.view().iter().all(|v| *v == n), "killed after {point:?}");
+        }
+        drop(tasks);
+        // What was sent for an attempt that came to nothing has gone with its sender: no more files than after the first time.
+        let most = *before_all.get_or_insert_with(files);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while files() > most {
+            assert!(
+                std::time::Instant::now() < end,
+                "{} files, {most} before: killed after {point:?}",
+                files()
+            );
+            std::thread::yield_now();
         }
         (passed, pool.stats().tasks.retried - before)
     });

@@ -14,6 +14,7 @@ use swath_sync::{
 
 use super::{Refused, Shared, forward_sure};
 use crate::error::{Error, ErrorKind};
+use crate::freight;
 
 /// Why a value was not sent or received.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<MessageError<E>> for Err
 
 fn encode<M: Serialize + ?Sized, E>(object: &str, message: &M) -> Result<Vec<u8>, MessageError<E>> {
     let why = |error| format!("a {} cannot be encoded: {error}", std::any::type_name::<M>());
-    postcard::to_stdvec(message).map_err(|e| MessageError::Codec { object: object.to_owned(), why: why(e) })
+    freight::encode(message).map_err(|e| MessageError::Codec { object: object.to_owned(), why: why(e) })
 }
 
 fn decode<M: DeserializeOwned, E>(object: &str, bytes: &[u8]) -> Result<M, MessageError<E>> {

@@ -8,6 +8,7 @@ use super::{InHand, Turn};
 use crate::arena::{At, Kind};
 use crate::board::Flush;
 use crate::cause::{Fault, What};
+use crate::freight;
 
 impl Turn<'_> {
     /// The chunk's value is in the accumulator.
@@ -21,7 +22,7 @@ impl Turn<'_> {
     /// *Killed before b*: they are FOLDED and run again. *Killed after b*: whoever repairs sets the rest to DONE.
     pub(crate) fn flush<Acc: Serialize>(&mut self, accumulator: &Acc, chunks: &[usize]) -> Result<(), Fault> {
         let epoch = self.descriptor.epoch;
-        let encoded = postcard::to_stdvec(accumulator).map_err(What::unencodable::<Acc>)?;
+        let encoded = freight::encode(accumulator).map_err(What::unencodable::<Acc>)?;
         let word = self.cell().flush.load(Ordering::Relaxed);
         let previous = Flush::of_epoch(word, epoch).map_or(At::NONE, |flush| At::from_word(flush.at));
         let at = self.append(Kind::Accumulator, &encoded, previous)?;
