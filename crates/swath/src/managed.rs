@@ -22,7 +22,7 @@
 //! }
 //! ```
 //!
-//! What is small, or fast, needs no manager: [`Shared`](crate::Shared) locks, queues, events and values are words in memory, and
+//! What is small, or fast, needs no manager: [`Shared`] locks, queues, events and values are words in memory, and
 //! a call of theirs is no message. A manager is for what grows, and has keys, and for what cannot lie in shared memory at all.
 //!
 //! # What holds
@@ -32,16 +32,16 @@
 //! - **A proxy is a reference.** It goes into arguments, results, and other managed objects; what is changed through it is changed.
 //! - **Half a message is none.** It is decoded to its last byte before anything begins. A client that is killed, or hangs, in the middle of one
 //!   keeps nobody waiting. A call that nobody waits for any more when its turn comes is not made.
-//! - **A manager that ends is an error at once**, everywhere: [`ErrorKind::ManagerGone`](crate::ErrorKind::ManagerGone), with the cause where
+//! - **A manager that ends is an error at once**, everywhere: [`ErrorKind::ManagerGone`], with the cause where
 //!   it is known, which is where it was started. Its objects are lost.
-//! - **Nothing is left.** The server is a [`Process`](crate::Process), a daemon: it ends when its [`Manager`] is dropped, when its starter ends,
+//! - **Nothing is left.** The server is a [`Process`], a daemon: it ends when its [`Manager`] is dropped, when its starter ends,
 //!   and when that is killed. Its socket has no name in the file system.
 //! - **A late answer is not taken for another's**: after a time-out or any other fault the connection is given up.
 //!
 //! What does not hold: an object is not counted by its proxies. It lives until [`Proxy::delete`] or its manager's end, since what counts
 //! proxies miscounts with every client that is killed. A task that is run again after a death makes its calls again. And a function that
 //! panics half-way has changed what it has changed: the object is *poisoned*, every call of it an error, until
-//! [`Proxy::repair`]. A [`Shared`](crate::Shared) that lies in a managed object lives as long as whoever made it keeps it. A function that is
+//! [`Proxy::repair`]. A [`Shared`] that lies in a managed object lives as long as whoever made it keeps it. A function that is
 //! at work on an object and calls *others* may wait for somebody who waits for it: give such calls a time ([`Proxy::within`]).
 //!
 //! # The protocol
