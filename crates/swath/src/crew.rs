@@ -16,12 +16,11 @@ use std::os::unix::fs::FileExt;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use swath_platform::process::{self, ExitStatus};
 use swath_platform::{oom, signal};
 use swath_segment::{Reactor, Segment, SegmentRef, Service, Session};
-use swath_sync::{DeathCause, SlotId, SlotState};
+use swath_sync::{DeathCause, SLICE, SlotId, SlotState};
 
 use crate::arena::{self, At, Kind};
 use crate::board::{Board, Cell};
@@ -196,30 +195,25 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every worker has shown itself.
+    /// Waits until every worker has shown itself, and run its initializer.
     pub(crate) fn wait_until_up(&self) -> Result<()> {
         let slots = self.session.slots();
-        let mut state = self.lock();
         loop {
+            // Read before the look: who is ready later rings again.
+            let bell = self.board.bell();
+            let state = self.lock();
             if let Some((kind, why)) = &state.broken {
                 return Err(kind.with(why.clone()));
             }
-            let up = |m: &Member| {
-                m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation)
+            let ready = |(cell, m): (usize, &Member)| {
+                let up = (SlotState::Live, m.slot.generation);
+                m.is_present() && slots.state(m.slot.index) == up && self.board.cell(cell).is_ready()
             };
-            let ready = |(cell, m): (usize, &Member)| up(m) && self.board.cell(cell).is_ready();
-            let mut wanted = state.members.iter().enumerate().take(self.board.wanted());
-            let Some(at) = wanted.position(|m| !ready(m)) else { return Ok(()) };
-            let late = &state.members[at];
-            let wait_a_little = late.pidfd.is_none() || up(late);
-            let late = late.slot;
-            drop(state);
-            if wait_a_little {
-                std::thread::sleep(Duration::from_millis(1));
-            } else {
-                slots.await_entry(late, Duration::from_millis(5));
+            if state.members.iter().enumerate().take(self.board.wanted()).all(ready) {
+                return Ok(());
             }
-            state = self.lock();
+            drop(state);
+            self.board.wait_bell(bell, SLICE);
         }
     }
 
