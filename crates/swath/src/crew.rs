@@ -232,8 +232,10 @@ impl Crew {
         }
         let desk = Arc::new(Desk::new(self.board)?);
         let state = self.lock();
-        for (index, member) in state.members.iter().enumerate().filter(|(_, m)| m.is_present()) {
-            let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
+        let members = state.members.iter().enumerate().filter(|(_, m)| m.is_present());
+        let ordered = state.forkserver.iter().flat_map(Forkserver::ordered);
+        for (index, slot) in members.map(|(index, m)| (index, m.slot)).chain(ordered) {
+            let owner = Owner { slot: slot.index, generation: slot.generation };
             desk.enrol(index, owner)
                 .map_err(|e| ErrorKind::Memory.with(format!("memory for results: {e}")).caused_by(e))?;
         }
