@@ -17,11 +17,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use swath_platform::oom;
 use swath_segment::{Inbox, Segment, SegmentRef, Service, Session};
-use swath_sync::{SlotId, SlotState};
+use swath_sync::{SLICE, SlotId, SlotState};
 
 use self::pressure::Pressure;
 use crate::arena::At;
@@ -189,30 +188,25 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every worker has shown itself.
+    /// Waits until every worker has shown itself, and run its initializer.
     pub(crate) fn wait_until_up(&self) -> Result<()> {
         let slots = self.session.slots();
-        let mut state = self.lock();
         loop {
+            // Read before the look: who is ready later rings again.
+            let bell = self.board.bell();
+            let state = self.lock();
             if let Some((kind, why)) = &state.broken {
                 return Err(kind.with(why.clone()));
             }
-            let up = |m: &Member| {
-                m.pidfd.is_some() && slots.state(m.slot.index) == (SlotState::Live, m.slot.generation)
+            let ready = |(cell, m): (usize, &Member)| {
+                let up = (SlotState::Live, m.slot.generation);
+                m.is_present() && slots.state(m.slot.index) == up && self.board.cell(cell).is_ready()
             };
-            let ready = |(cell, m): (usize, &Member)| up(m) && self.board.cell(cell).is_ready();
-            let mut wanted = state.members.iter().enumerate().take(self.board.wanted());
-            let Some(at) = wanted.position(|m| !ready(m)) else { return Ok(()) };
-            let late = &state.members[at];
-            let wait_a_little = late.pidfd.is_none() || up(late);
-            let late = late.slot;
-            drop(state);
-            if wait_a_little {
-                std::thread::sleep(Duration::from_millis(1));
-            } else {
-                slots.await_entry(late, Duration::from_millis(5));
+            if state.members.iter().enumerate().take(self.board.wanted()).all(ready) {
+                return Ok(());
             }
-            state = self.lock();
+            drop(state);
+            self.board.wait_bell(bell, SLICE);
         }
     }
 
@@ -231,8 +225,10 @@ impl Crew {
         }
         let desk = Arc::new(Desk::new(self.board, self.inbox.clone(), memory_budget)?);
         let state = self.lock();
-        for (index, member) in state.members.iter().enumerate().filter(|(_, m)| m.is_present()) {
-            let owner = Owner { slot: member.slot.index, generation: member.slot.generation };
+        let members = state.members.iter().enumerate().filter(|(_, m)| m.is_present());
+        let ordered = state.forkserver.iter().flat_map(Forkserver::ordered);
+        for (index, slot) in members.map(|(index, m)| (index, m.slot)).chain(ordered) {
+            let owner = Owner { slot: slot.index, generation: slot.generation };
             desk.enrol(index, owner)
                 .map_err(|e| ErrorKind::Memory.with(format!("memory for results: {e}")).caused_by(e))?;
         }

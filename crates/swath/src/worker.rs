@@ -187,7 +187,10 @@ fn initialize(hand: &mut Hand, contract: &Contract, beginning: Beginning) {
         contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
     let preloaded = || if beginning == Beginning::Copied { Ok(()) } else { contract.run_preload() };
     match limited.and_then(|()| preloaded()).and_then(|()| contract.enter()) {
-        Ok(()) => hand.board.cell(hand.index).set_ready(),
+        Ok(()) => {
+            hand.board.cell(hand.index).set_ready();
+            hand.board.ring_bell();
+        }
         Err(what) => {
             say_farewell(hand, &Err(*what));
             std::process::exit(EXIT_INITIALIZER);

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         a_killed_template_is_replaced_and_the_pool_heals,
         templates_and_workers_die_all_the_time,
         a_template_that_is_stopped_is_replaced,
+        a_worker_on_order_learns_of_the_first_task,
         endings_are_exact,
         the_c_library_knows_its_thread,
         a_copy_has_the_descriptors_of_a_spawned_worker,
@@ -83,6 +84,14 @@ fn children(name: &str) -> BTreeSet<u32> {
             && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
     };
     process::all_pids().expect("/proc").into_iter().filter(is_ours).collect()
+}
+
+/// Children of this process that nobody has reaped.
+fn zombies() -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        process::stat(*pid).is_ok_and(|stat| stat.parent == process::getpid() && stat.state == 'Z')
+    };
+    process::all_pids().expect("/proc").into_iter().filter(is_one).collect()
 }
 
 fn template() -> u32 {
@@ -170,8 +179,16 @@ fn templates_and_workers_die_all_the_time() {
     assert!(runs(&scratch.log()).len() > rounds / 10, "templates were killed");
     heals(&pool, 2, &[]);
     works(&pool);
-    let known: BTreeSet<u32> = pool.pids().into_iter().collect();
-    assert_eq!(children("swath-worker"), known, "the coordinator knows of all its workers");
+    // One that nobody knows of would wait for ever, or stay a zombie: it would be seen at every look.
+    let known = || pool.pids().into_iter().collect::<BTreeSet<u32>>();
+    let all_known = || children("swath-worker") == known() && zombies().is_empty();
+    assert!(
+        eventually(PATIENCE, all_known),
+        "{:?}, known {:?}, dead {:?}",
+        children("swath-worker"),
+        known(),
+        zombies()
+    );
 }
 
 fn a_template_that_is_stopped_is_replaced() {
@@ -183,6 +200,20 @@ fn a_template_that_is_stopped_is_replaced() {
     heals(&pool, 1, &worker);
     assert_ne!(template(), stopped);
     assert_eq!(pool.apply(|n: u64| n + 1, 1).expect("a value"), 2);
+}
+
+/// What looks after tasks is set up while the template has an order in hand.
+fn a_worker_on_order_learns_of_the_first_task() {
+    let pool = copies(1).build().expect("a pool");
+    let (worker, template) = (pool.pids(), template());
+    signal_pid(template, signal::STOP);
+    assert!(eventually(PATIENCE, || process::state_char(template) == Some('T')));
+    signal_pid(worker[0], signal::KILL);
+    assert!(eventually(PATIENCE, || pool.pids().is_empty()));
+    let task = pool.submit(|n: u64| n + 1, 1).expect("taken");
+    signal_pid(template, signal::CONT);
+    assert_eq!(task.result().expect("a value"), 2);
+    assert_eq!(pool.stats().started, 2, "by the worker that was on order");
 }
 
 #[inline(never)]

@@ -71,6 +71,11 @@ impl Forkserver {
         self.wanted.contains(&index) || self.ordered.iter().any(|order| order.index == index)
     }
 
+    /// Workers on order: their cells and slots.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = (usize, SlotId)> + '_ {
+        self.ordered.iter().map(|order| (order.index, order.recruit.slot))
+    }
+
     /// The template of this generation.
     fn template(&mut self, generation: u16) -> Option<&mut Template> {
         self.template.as_mut().filter(|template| template.slot.generation == generation)
