@@ -188,8 +188,8 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every worker has shown itself, and run its initializer.
-    pub(crate) fn wait_until_up(&self) -> Result<()> {
+    /// Waits until every worker has shown itself, and run its initializer. Those that have left for want of work come back.
+    pub(crate) fn wait_until_up(self: &Arc<Self>) -> Result<()> {
         let slots = self.session.slots();
         loop {
             // Read before the look: who is ready later rings again.
@@ -206,6 +206,8 @@ impl Crew {
                 return Ok(());
             }
             drop(state);
+            // At each look: some may be on their way out now.
+            self.rouse();
             self.board.wait_bell(bell, SLICE);
         }
     }

@@ -155,26 +155,27 @@ extern "C" fn last_drain() {
 impl Relay {
     /// The relay of this process; its thread is started at the first call.
     fn get() -> Result<&'static Relay, String> {
-        static STARTING: Mutex<()> = Mutex::new(());
-        let _one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(relay) = RELAY.get() {
+        // Whether there is a thread: one that could not be started is tried again.
+        static STARTED: Mutex<bool> = Mutex::new(false);
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(relay) = RELAY.get().filter(|_| *started) {
             return Ok(relay);
         }
-        let bell = file::eventfd().map_err(|e| format!("eventfd for its output: {e}"))?;
-        process::at_exit(last_drain);
-        let relay = RELAY.get_or_init(|| Relay {
-            bell,
-            new: Mutex::default(),
-            ended: Condvar::new(),
-            moved: AtomicU64::new(0),
-            unfinished: Mutex::default(),
-        });
+        if RELAY.get().is_none() {
+            let bell = file::eventfd().map_err(|e| format!("eventfd for its output: {e}"))?;
+            let (new, unfinished) = (Mutex::default(), Mutex::default());
+            let (ended, moved) = (Condvar::new(), AtomicU64::new(0));
+            let _ = RELAY.set(Relay { bell, new, ended, moved, unfinished });
+            process::at_exit(last_drain);
+        }
+        let relay = RELAY.get().expect("set above");
         let body = || {
             process::SignalsBlocked::new().for_ever();
             relay.run()
         };
         let thread = std::thread::Builder::new().name("swath-output".to_owned()).stack_size(256 << 10);
         thread.spawn(body).map_err(|e| format!("a thread for its output: {e}"))?;
+        *started = true;
         Ok(relay)
     }
 

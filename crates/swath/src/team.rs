@@ -357,12 +357,14 @@ struct Meeting(Segment);
 
 impl Meeting {
     fn new(pool: &Pool, size: usize) -> Result<Meeting> {
-        let barrier = Barrier::layout(size).map_or(0, |layout| layout.size()); // a team has as many members as a pool can
+        let barrier = Barrier::layout(size).map_or(0, |layout| layout.size());
         let segment = Segment::options().unnamed("team").create(BARRIER_AT + barrier)?;
         if let Some(crew) = pool.crew() {
             crew.wait_until_up()?;
-            let parties: Vec<SlotId> = crew.lock().members.iter().map(|member| member.slot).collect();
-            // SAFETY: the segment has room for this many parties behind `BARRIER_AT`, which is 64-aligned, and nobody knows
+            // A pool may have room for more workers than it has.
+            let members = &crew.lock().members;
+            let parties: Vec<SlotId> = members.iter().take(size).map(|member| member.slot).collect();
+            // SAFETY: the segment has room for `size` parties behind `BARRIER_AT`, which is 64-aligned, and nobody knows
             // it yet.
             unsafe { Barrier::of(&parties).place(segment.as_ptr().add(BARRIER_AT)) };
         }

@@ -161,9 +161,7 @@ fn begin<'m>(membership: &'m Membership, args: &[OsString]) -> Result<Template<'
     let board = board.ok_or("the coordinator runs another executable than this one")?;
     let contract = worker::read_contract(&board.contract(), coordinator)?;
     let (slots, slot) = (membership.control.slots(), membership.slot);
-    while slots.pid(slot.index) != process::getpid() {
-        std::thread::yield_now();
-    }
+    worker::await_listing(slots, slot)?;
     membership.let_copies_in().map_err(|e| e.to_string())?;
     // It maps nothing that the coordinator could want back.
     membership.control.acknowledge(slot, u64::MAX);

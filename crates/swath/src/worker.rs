@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytemuck::Zeroable;
 use swath_platform::{cpu, crash, exe, life, process, signal};
 use swath_segment::{Attachments, Membership, Mode, SegmentRef};
-use swath_sync::Party;
+use swath_sync::{Party, SlotId, SlotState, SlotTable};
 
 use crate::arena::{Arena, At, Kind};
 use crate::attach::Attach;
@@ -141,9 +141,7 @@ fn begin(membership: &Membership, assignment: &Assignment) -> Result<(Hand, Cont
         inline: false,
     };
     // The coordinator writes our pid once it has us on its list; work that it does not know of, it could not fence.
-    while slots.pid(membership.slot.index) != hand.pid {
-        std::thread::yield_now();
-    }
+    await_listing(slots, membership.slot)?;
     if assignment.life_word {
         // SAFETY: the coordinator says that kernels run in this thread alone (`threads_per_worker` is 1).
         unsafe { slots.enter_watched(membership.slot) };
@@ -151,6 +149,17 @@ fn begin(membership: &Membership, assignment: &Assignment) -> Result<(Hand, Cont
         slots.enter(membership.slot);
     }
     Ok((hand, contract))
+}
+
+/// Waits until the coordinator has this process on its list. An error: it has given the slot up, as it does when it knows of nobody there.
+pub(crate) fn await_listing(slots: &SlotTable, slot: SlotId) -> Result<(), String> {
+    while slots.pid(slot.index) != process::getpid() {
+        if slots.state(slot.index) != (SlotState::Starting, slot.generation) {
+            return Err("the coordinator has given its slot up".to_owned());
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 /// From here on what is said by `tracing` arrives at the coordinator.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use swath::prelude::*;
 use swath::{What, set_worker_state, with_worker_state, worker_shared};
-use swath_platform::process;
+use swath_platform::{process, signal};
 
 use patience::{PATIENCE, eventually};
 
@@ -225,6 +225,62 @@ fn idle_workers_leave_and_come_back() {
             n
         );
     }
+}
+
+#[test]
+fn idle_workers_come_back_for_a_team_and_for_company() {
+    let builder = || Pool::builder().workers(2).max_workers(3).idle_timeout(Duration::from_millis(30));
+    let pool = builder().build().expect("a pool");
+    eventually("they leave", || pool.pids().is_empty());
+    pool.resize(3).expect("three workers");
+    assert_eq!(pool.workers(), 3);
+    eventually("they leave", || pool.pids().is_empty());
+    let mut ranks = SharedArray::<u64, _>::zeros(3).expect("room");
+    pool.team(&mut ranks)
+        .run(|team, mut ranks| {
+            team.barrier()?;
+            ranks.mine().fill(team.rank() as u64 + 1);
+            Ok(())
+        })
+        .expect("a team");
+    assert_eq!(ranks.view().to_vec(), [1, 2, 3]);
+}
+
+/// The barrier has as many seats as there are workers, not as there could be.
+#[test]
+fn a_pool_with_room_for_many_has_small_teams() {
+    let pool = Pool::builder().workers(1).max_workers(500).build().expect("a pool");
+    let mut one = SharedArray::<u64, _>::zeros(1).expect("room");
+    pool.team(&mut one)
+        .run(|team, mut one| {
+            assert_eq!(team.size(), 1);
+            team.barrier()?;
+            one.mine().fill(7);
+            Ok(())
+        })
+        .expect("a team");
+    assert_eq!(one.view().to_vec(), [7]);
+}
+
+/// There is nobody left to try it again.
+#[test]
+fn a_task_for_a_worker_that_was_let_go_is_not_tried_again() {
+    let pool = Pool::builder().workers(2).max_workers(2).build().expect("a pool");
+    let for_ever = |_: u64| -> u64 {
+        loop {
+            std::thread::park();
+        }
+    };
+    let task = pool.submit_with(for_ever, 0).on_worker(1).retries(3).submit().expect("taken");
+    eventually("it runs", || task.running());
+    let pid = pool.pids()[1];
+    pool.resize(1).expect("smaller");
+    let pidfd = process::pidfd_open(pid).expect("its worker");
+    process::pidfd_signal(&pidfd, signal::KILL).expect("signalled");
+    let end = task.result_timeout(PATIENCE).transpose().expect("a task that hangs");
+    assert_eq!(end.expect_err("its worker is dead").kind(), ErrorKind::Died);
+    let late = pool.submit_with(for_ever, 0).on_worker(1).submit().expect_err("nobody there");
+    assert_eq!(late.kind(), ErrorKind::Usage);
 }
 
 #[test]

@@ -47,6 +47,8 @@ struct Template {
     heard: Vec<u8>,
     /// The hook has run.
     is_ready: bool,
+    /// A worker has come of it.
+    has_made: bool,
     /// Why we are killing it, or what it has said itself.
     fate: Option<What>,
     tap: Tap,
@@ -139,8 +141,8 @@ impl Crew {
         let crew = self.clone();
         let heard = move |reactor: &mut Reactor| crew.hear_template(reactor, generation);
         let listening = reactor.watch(socket.as_raw_fd(), Box::new(heard));
-        let (heard, is_ready, fate) = (Vec::new(), false, None);
-        let template = Template { slot, pid, pidfd, socket, heard, is_ready, fate, tap, listening };
+        let (heard, is_ready, has_made, fate) = (Vec::new(), false, false, None);
+        let template = Template { slot, pid, pidfd, socket, heard, is_ready, has_made, fate, tap, listening };
         of(&mut self.lock()).template = Some(template);
         self.introduce(slot, pid);
         let hook = self.contract.preload.as_ref();
@@ -209,8 +211,10 @@ impl Crew {
         let what = template.fate.unwrap_or_else(|| what_of(status, oom_kill));
         let forkserver = of(&mut state);
         let decision = match &what {
-            _ if template.is_ready => forkserver.respawn.lost(),
-            What::Killed { signal: signal::KILL, .. } => forkserver.respawn.killed_at_start(),
+            _ if template.has_made => forkserver.respawn.lost(),
+            What::Killed { signal: signal::KILL, likely_out_of_memory: false } => {
+                forkserver.respawn.killed_at_start()
+            }
             // Its hook does so at every start; one that did not before may have met with bad luck.
             _ if !forkserver.was_ready => Decision::GiveUp,
             _ => forkserver.respawn.failed_to_start(),
@@ -263,7 +267,6 @@ impl Crew {
                 Reply::Ready => {
                     template.is_ready = true;
                     forkserver.was_ready = true;
-                    forkserver.respawn.lost();
                     continue;
                 }
                 Reply::Failed(what) => {
@@ -322,17 +325,19 @@ impl Crew {
         }
         let generation = forkserver.template.as_ref().map(|template| template.slot.generation);
         forkserver.ordered.push_back(Ordered { index, recruit: Recruit { slot, arena, tap }, _ends: ends });
+        // It serves them in turn.
+        let patience = HANDSHAKE * forkserver.ordered.len() as u32;
         drop(state);
         let crew = Arc::downgrade(self);
         let look = move |_: &mut Reactor| {
             let Some(crew) = crew.upgrade() else { return };
             let is_open = of(&mut crew.lock()).ordered.iter().any(|order| order.recruit.slot == slot);
             if let Some(generation) = generation.filter(|_| is_open) {
-                let message = format!("it has not made a worker within {HANDSHAKE:?}");
+                let message = format!("it has not made a worker within {patience:?}");
                 crew.kill_template(generation, What::Setup { message }, |_| true);
             }
         };
-        reactor.after(HANDSHAKE, Box::new(look));
+        reactor.after(patience, Box::new(look));
         Ok(())
     }
 
@@ -348,6 +353,9 @@ impl Crew {
         };
         match adopted {
             Some(Ok(child)) => {
+                if let Some(template) = &mut of(&mut self.lock()).template {
+                    template.has_made = true;
+                }
                 process::lead_group(child.pid);
                 self.enlist(reactor, index, recruit, child);
             }

@@ -1,8 +1,8 @@
 //! Memory that runs short: before the kernel kills somebody, the worker that has grown most is replaced.
 //!
 //! A sample on the service thread compares what is used of the tightest limit (a cgroup's, or the machine's) with the share that the pool was
-//! told. Above it, one worker at a time is told to leave: the one whose private memory has grown most since it was first seen, if
-//! that is worth it. It leaves between two tasks or phases, as after its share of tasks. The next one is told when it is gone.
+//! told. Above it, one worker at a time is told to leave: the one whose private memory has grown most since it was first seen with its initializer done,
+//! if that is worth it. It leaves between two tasks or phases, as after its share of tasks. The next one is told when it is gone.
 
 use std::sync::Weak;
 
@@ -46,7 +46,10 @@ impl Pressure {
         let Some(crew) = self.crew.upgrade() else { return };
         let present: Vec<(usize, u16, u32)> = {
             let state = crew.lock();
-            let members = state.members.iter().enumerate().filter(|(_, member)| member.is_present());
+            // What an initializer loads is no growth.
+            let at_work = |index: usize| crew.board.cell(index).is_ready();
+            let members = state.members.iter().enumerate();
+            let members = members.filter(|(index, member)| member.is_present() && at_work(*index));
             members.map(|(index, member)| (index, member.slot.generation, member.pid)).collect()
         };
         let now: Vec<Now> =

@@ -246,7 +246,10 @@ impl Desk {
             let wanted = !life.cancelled && matches!(life.stage, Stage::Seated { .. });
             let died = kind_of(&cause.what) == ErrorKind::Died;
             (
-                wanted && books.tries_again && life.causes.len() <= ticket.wishes.retries as usize,
+                wanted
+                    && books.tries_again
+                    && self.has_a_worker_for(&ticket.wishes)
+                    && life.causes.len() <= ticket.wishes.retries as usize,
                 wanted && died && ticket.wishes.breaks,
             )
         };
@@ -284,6 +287,11 @@ impl Desk {
         self.give_up(books, index, ErrorKind::Failed, "found no place for another attempt".into());
     }
 
+    /// Whether the worker that it is for has not been let go. Under the books: who lets workers go says so first, and takes them then.
+    fn has_a_worker_for(&self, wishes: &Wishes) -> bool {
+        wishes.worker.is_none_or(|worker| worker < self.board.wanted())
+    }
+
     fn lane_of(&self, wishes: &Wishes) -> Lane<'_> {
         match wishes.worker {
             Some(worker) => self.table.post(worker).lane(),
@@ -306,6 +314,10 @@ impl Desk {
         let mut books = self.lock();
         if let Some((kind, why)) = &books.closed {
             return Err(kind.with(why.clone()));
+        }
+        if !self.has_a_worker_for(&wishes) {
+            let (worker, of) = (wishes.worker.unwrap_or_default(), self.board.wanted());
+            return Err(ErrorKind::Usage.with(format!("worker {worker} of {of}")));
         }
         if wishes.memory > 0 {
             books.admission.check(wishes.memory)?;

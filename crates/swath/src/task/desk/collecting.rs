@@ -78,6 +78,7 @@ impl Desk {
         let again = books.tries_again
             && !life.cancelled
             && !ticket.is_over()
+            && self.has_a_worker_for(&ticket.wishes)
             && life.causes.len() <= ticket.wishes.retries as usize
             && (matches!(cause.what, What::TimedOut { .. })
                 || ticket.wishes.retry_if.is_some_and(|wanted| wanted(&cause.what)));
