@@ -75,7 +75,8 @@ pub fn prepare() {
         // What the unwinder sets up at its first use, it must not set up in a handler.
         Image::current();
         backtrace::trace(|_| false);
-        let stack = Box::leak(vec![0u8; STACK_BYTES].into_boxed_slice());
+        // Not filled: its pages are made when a crash needs them.
+        let stack = Box::leak(Box::<[u8]>::new_uninit_slice(STACK_BYTES));
         let alternate = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: STACK_BYTES };
         // SAFETY: the stack is leaked, so it is there for as long as the thread; the handler touches atomics, walks the stack and
         // calls `sigaction`; `BEFORE` is written here, once, before the handler that reads it is there.

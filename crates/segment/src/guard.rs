@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use swath_platform::process;
@@ -12,14 +12,21 @@ use swath_platform::spawn::{Child, SpawnSelf};
 use crate::control::Control;
 use crate::descendants::environment;
 use crate::limits::{GUARDIAN_BACKOFF_MAX_MS, GUARDIAN_BACKOFF_MS, GUARDIAN_END_MS, GUARDIAN_YOUNG_MS};
-use crate::service::{Keep, Reactor};
+use crate::service::{Keep, Reactor, Service};
 use crate::{CONTROL_FD, GUARDIAN_ARGV0};
 
 const SIGKILL: i32 = 9;
 
 /// Keeps one guardian alive.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard(Arc<Mutex<State>>);
+pub(crate) struct Guard(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The first start was tried.
+    tried: Condvar,
+}
 
 #[derive(Debug)]
 struct State {
@@ -28,15 +35,16 @@ struct State {
     lock: OwnedFd,
     null: File,
     child: Option<Child>,
+    tried: bool,
     started: Instant,
     failures: u32,
     ending: bool,
 }
 
 impl Guard {
-    /// Starts the first guardian. That it runs is not awaited: it finds out by itself that it came too late.
+    /// Has the service thread start the first guardian, before whatever it is asked for later.
     pub(crate) fn start(
-        reactor: &mut Reactor,
+        service: &Service,
         control: &'static Control,
         lock: &OwnedFd,
     ) -> std::io::Result<Guard> {
@@ -45,17 +53,30 @@ impl Guard {
             lock: lock.try_clone()?,
             null: File::options().read(true).write(true).open("/dev/null")?,
             child: None,
+            tried: false,
             started: Instant::now(),
             failures: 0,
             ending: false,
         };
-        let guard = Guard(Arc::new(Mutex::new(state)));
-        guard.launch(reactor)?;
+        let guard = Guard(Arc::new(Shared { state: Mutex::new(state), tried: Condvar::new() }));
+        let first = guard.clone();
+        service.post(move |reactor| {
+            first.launch_or_later(reactor);
+            first.state().tried = true;
+            first.0.tried.notify_all();
+        });
         Ok(guard)
     }
 
+    /// Waits until there is a guardian, or until the first could not be started; whether there is one. That it runs is not
+    /// awaited: it finds out by itself that it came too late. Not on the service thread.
+    pub(crate) fn await_first(&self) -> bool {
+        let state = self.0.tried.wait_while(self.state(), |state| !state.tried);
+        state.unwrap_or_else(PoisonError::into_inner).child.is_some()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn launch(&self, reactor: &mut Reactor) -> std::io::Result<()> {
@@ -91,15 +112,16 @@ impl Guard {
         Keep::No
     }
 
+    fn launch_or_later(&self, reactor: &mut Reactor) {
+        if let Err(error) = self.launch(reactor) {
+            tracing::warn!("no guardian can be started: {error}");
+            self.launch_after(reactor, Duration::from_millis(GUARDIAN_BACKOFF_MAX_MS));
+        }
+    }
+
     fn launch_after(&self, reactor: &mut Reactor, delay: Duration) {
         let guard = self.clone();
-        let again = move |reactor: &mut Reactor| {
-            if let Err(error) = guard.launch(reactor) {
-                tracing::warn!("no guardian can be started: {error}");
-                guard.launch_after(reactor, Duration::from_millis(GUARDIAN_BACKOFF_MAX_MS));
-            }
-        };
-        reactor.after(delay, Box::new(again));
+        reactor.after(delay, Box::new(move |reactor| guard.launch_or_later(reactor)));
     }
 
     /// Step L6: ends the guardian for good; from any thread.

@@ -100,6 +100,10 @@ impl SegmentOptions {
             validate(name)?;
         }
         let session = Session::current()?;
+        if !matches!(self.naming, Naming::Unnamed(_)) {
+            // L4: no name without a guardian.
+            session.is_guarded();
+        }
         let (place, flags) = self.place();
         let attempt = || {
             session.with_room(|pinned| {

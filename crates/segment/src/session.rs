@@ -173,9 +173,10 @@ impl Session {
         self.shared.as_raw_fd()
     }
 
-    /// Whether a guardian watches over this session (only after [`set_initialised`]).
+    /// Whether a guardian watches over this session (only after [`set_initialised`]); the first one's start is awaited. Not on
+    /// the service thread.
     pub fn is_guarded(&self) -> bool {
-        self.guard.is_some()
+        self.guard.as_ref().is_some_and(Guard::await_first)
     }
 
     /// Has `hook` called whenever workers should unmap retired segments now: when a large one was dropped, and when a
@@ -330,7 +331,7 @@ fn start_guard(service: &Service, control: &'static Control, lock: &OwnedFd) -> 
         }
         return None;
     }
-    let started = service.call(|reactor| Guard::start(reactor, control, lock));
+    let started = Guard::start(service, control, lock);
     started.inspect_err(|error| tracing::warn!("no guardian can be started: {error}")).ok()
 }
 

@@ -52,7 +52,7 @@ impl LockFile {
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) header: HeaderImage,
-    /// `None`: its entries have a form that this build does not know.
+    /// Those in use. `None`: its entries have a form that this build does not know.
     pub(crate) entries: Option<Vec<EntryImage>>,
 }
 
@@ -66,8 +66,7 @@ impl Snapshot {
 
     /// The entries in use, or none when they cannot be read.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = &EntryImage> {
-        let used = |entry: &&EntryImage| !matches!(entry.state(), EntryState::Free | EntryState::Corrupt);
-        self.entries.iter().flatten().filter(used)
+        self.entries.iter().flatten()
     }
 }
 
@@ -82,14 +81,27 @@ pub(crate) fn read_header(fd: &OwnedFd) -> Option<HeaderImage> {
     (header.magic == MAGIC).then_some(header)
 }
 
+/// Some at a time: most are free, and whoever tidies up should need little memory for it.
 fn read_entries(fd: &OwnedFd, header: &HeaderImage) -> Vec<EntryImage> {
     const STRIDE: usize = ENTRY_WORDS * 8;
-    // Another layout version may have more entries, but not absurdly many; a stride of another size is not version 1.
-    let count = (header.names_count as usize).min(1 << 16);
+    const AT_A_TIME: usize = 128;
+    let mut used = Vec::new();
     if header.names_stride as usize != STRIDE {
-        return Vec::new();
+        // Not version 1.
+        return used;
     }
-    let mut bytes = vec![0; count * STRIDE];
-    let read = file::read_at(fd, &mut bytes, header.names_offset).unwrap_or(0);
-    bytes[..read].chunks_exact(STRIDE).map(bytemuck::pod_read_unaligned).collect()
+    // Another layout version may have more entries, but not absurdly many.
+    let count = (header.names_count as usize).min(1 << 16);
+    let mut bytes = [0; AT_A_TIME * STRIDE];
+    for first in (0..count).step_by(AT_A_TIME) {
+        let wanted = AT_A_TIME.min(count - first) * STRIDE;
+        let offset = header.names_offset.saturating_add((first * STRIDE) as u64);
+        let read = file::read_at(fd, &mut bytes[..wanted], offset).unwrap_or(0);
+        let entries = bytes[..read].chunks_exact(STRIDE).map(bytemuck::pod_read_unaligned::<EntryImage>);
+        used.extend(entries.filter(|entry| !matches!(entry.state(), EntryState::Free | EntryState::Corrupt)));
+        if read < wanted {
+            break;
+        }
+    }
+    used
 }

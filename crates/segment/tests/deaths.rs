@@ -186,6 +186,7 @@ fn churn(_: &[String]) {
 fn makers(_: &[String]) {
     set_initialised();
     let session = Session::current().unwrap();
+    assert!(session.is_guarded());
     let make = || loop {
         drop(Segment::options().create(100_000).unwrap());
     };

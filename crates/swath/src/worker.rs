@@ -143,6 +143,7 @@ fn begin(membership: &Membership, assignment: &Assignment) -> Result<(Hand, Cont
     // The coordinator writes our pid once it has us on its list; work that it does not know of, it could not fence.
     await_listing(slots, membership.slot)?;
     if assignment.life_word {
+        life::vouch();
         // SAFETY: the coordinator says that kernels run in this thread alone (`threads_per_worker` is 1).
         unsafe { slots.enter_watched(membership.slot) };
     } else {
