@@ -168,6 +168,24 @@ fn c25_large_arguments_and_results_and_their_release() {
     );
 }
 
+#[test]
+#[ignore = "needs 13 GiB and minutes: cargo test --release -p swath --test tasks -- --ignored"]
+fn c25_one_message_of_more_than_four_gibibytes_each_way() {
+    const TIMES: usize = 275_000_000;
+    const PART: &str = "0123456789abcdef";
+    let pool = pool(1);
+    let long = |times: usize| PART.repeat(times);
+    let count = |text: String| {
+        let whole = text.as_bytes().chunks(PART.len()).filter(|part| *part == PART.as_bytes()).count();
+        (text.len(), whole)
+    };
+    let there = pool.submit(count, long(TIMES)).expect("taken");
+    assert_eq!(there.result().expect("a value"), (TIMES * PART.len(), TIMES));
+    drop(there);
+    let back = pool.submit(long, TIMES).expect("taken").result().expect("a value");
+    assert_eq!(count(back), (TIMES * PART.len(), TIMES));
+}
+
 // ---- deaths ----------------------------------------------------------------------------------------------------------
 
 #[test]
