@@ -274,7 +274,7 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
         let geometry = plan.geometry;
         let (found, report) = self
             .pool
-            .run(plan, |gather| decode::<R>(gather, self.pool.inbox(), geometry, first, times))
+            .run(|| Ok(plan), |gather| decode::<R>(gather, self.pool.inbox(), geometry, first, times))
             .map_err(kinder)?;
         values.extend(found);
         for failure in &report.failed {

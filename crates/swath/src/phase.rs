@@ -260,7 +260,7 @@ impl<'p, O: Operand, A: DeserializeOwned> Phase<'p, O, Encoded<A>> {
             measure: false,
             team: None,
         };
-        pool.run(plan, finish)
+        pool.run(|| Ok(plan), finish)
     }
 }
 

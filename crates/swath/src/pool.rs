@@ -519,10 +519,10 @@ impl Pool {
         }
     }
 
-    /// Runs a phase, one at a time.
-    pub(crate) fn run<T>(
+    /// Runs a phase, one at a time. What is planned for so many workers has them: none comes or goes by [`Pool::resize`] meanwhile.
+    pub(crate) fn run<'p, T>(
         &self,
-        plan: Plan<'_>,
+        plan: impl FnOnce() -> Result<Plan<'p>>,
         finish: impl FnOnce(&Gather<'_>) -> Result<T>,
     ) -> Result<(T, Report)> {
         if panic_note::in_kernel() {
@@ -530,6 +530,7 @@ impl Pool {
         }
         // A panic in a caller's closure leaves nothing half done in here: the fence has ended the phase.
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plan()?;
         match &self.staff {
             Staff::Crew(crew) => {
                 let is_map = plan.operands.is_empty();

@@ -317,24 +317,29 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
     /// ([`SharedArray::torn`]): their contents are unknown.
     pub fn run(self, kernel: TeamKernel<O, A>) -> Result<()> {
         let TeamPhase { pool, operands, args, settings } = self;
-        let size = pool.workers().max(1);
         let mut described = Vec::with_capacity(O::COUNT);
         operands.describe(&mut described);
         run::check(&described)?;
-        let meeting = Meeting::new(pool, size)?;
         let name = settings.name.clone();
         let Encoded { bytes, lent: _until_it_is_over, .. } = args;
-        let plan = Plan {
-            geometry: Geometry::ranks(size),
-            settings,
-            operands: described,
-            driver: name_of(team_driver::<O, A> as crate::drive::Driver as *const ())?,
-            kernel: name_of(kernel as *const ())?,
-            init: 0,
-            args: bytes?,
-            values: false,
-            measure: false,
-            team: Some((meeting.segment(), meeting.base())),
+        let driver = name_of(team_driver::<O, A> as crate::drive::Driver as *const ())?;
+        let (kernel, args) = (name_of(kernel as *const ())?, bytes?);
+        let mut meeting = None;
+        let plan = || {
+            let size = pool.workers().max(1);
+            let meeting = meeting.insert(Meeting::new(pool, size)?);
+            Ok(Plan {
+                geometry: Geometry::ranks(size),
+                settings,
+                operands: described,
+                driver,
+                kernel,
+                init: 0,
+                args,
+                values: false,
+                measure: false,
+                team: Some((meeting.segment(), meeting.base())),
+            })
         };
         let result = pool.run(plan, |_| Ok(()));
         if let Err(error) = &result {

@@ -246,6 +246,30 @@ fn idle_workers_come_back_for_a_team_and_for_company() {
     assert_eq!(ranks.view().to_vec(), [1, 2, 3]);
 }
 
+/// As many members as the team was made for are there until it is over.
+#[test]
+fn a_pool_that_is_resized_all_the_time_has_whole_teams() {
+    let pool = Pool::builder().workers(1).max_workers(3).build().expect("a pool");
+    let (sender, sizes) = std::sync::mpsc::sync_channel(0);
+    std::thread::scope(|scope| {
+        // One for each team, about when it begins.
+        scope.spawn(|| sizes.into_iter().for_each(|workers| pool.resize(workers).expect("possible")));
+        for workers in [3, 1, 2].into_iter().cycle().take(150) {
+            sender.send(workers).expect("somebody resizes");
+            let mut told = SharedArray::<u64, _>::zeros(6).expect("room");
+            let met = pool.team(&mut told).deadline(PATIENCE).run(|team, mut told| {
+                team.barrier()?;
+                told.mine().fill(team.size() as u64);
+                Ok(())
+            });
+            met.expect("a whole team");
+            let size = told.view()[0];
+            assert!((1..=3).contains(&size) && told.view().iter().all(|told| *told == size), "{told:?}");
+        }
+        drop(sender);
+    });
+}
+
 /// The barrier has as many seats as there are workers, not as there could be.
 #[test]
 fn a_pool_with_room_for_many_has_small_teams() {
