@@ -15,17 +15,14 @@ pub struct Image {
     text_end: usize,
 }
 
-/// Which file the executable is; two processes with equal identities run the same code.
+/// Which file the executable is; two processes with equal identities run the same code. While one of them runs, its inode is no other
+/// file's, and nobody can write to it (ETXTBSY), so length and times say no more; they change when somebody merely touches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Device of the file.
     pub dev: u64,
     /// Inode of the file.
     pub ino: u64,
-    /// Length, bytes.
-    pub size: u64,
-    /// Last change of the content, nanoseconds since the epoch.
-    pub mtime_ns: i64,
 }
 
 impl Image {
@@ -54,12 +51,7 @@ impl Image {
 /// The identity of `/proc/self/exe`.
 pub fn identity() -> io::Result<Identity> {
     let meta = std::fs::metadata("/proc/self/exe")?;
-    Ok(Identity {
-        dev: meta.dev(),
-        ino: meta.ino(),
-        size: meta.size(),
-        mtime_ns: meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec()),
-    })
+    Ok(Identity { dev: meta.dev(), ino: meta.ino() })
 }
 
 fn find() -> Image {

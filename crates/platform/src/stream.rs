@@ -106,11 +106,14 @@ impl Stream {
     }
 
     /// Sends all of `bytes`. `BrokenPipe` and `ConnectionReset`: the other end is closed. `TimedOut`: not all was taken until
-    /// `deadline`.
+    /// `deadline`, however steadily.
     pub fn send_all(&self, mut bytes: &[u8], deadline: Option<Instant>) -> io::Result<()> {
         let flags = SendFlags::NOSIGNAL | deadline.map_or(SendFlags::empty(), |_| SendFlags::DONTWAIT);
         while !bytes.is_empty() {
             match send(&self.0, bytes, flags) {
+                Ok(sent) if sent < bytes.len() && is_over(deadline) => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait(PollFlags::OUT, deadline)?,
@@ -120,8 +123,12 @@ impl Stream {
         Ok(())
     }
 
-    /// Receives some bytes into `buffer`, how many; 0: the other end is closed. `TimedOut`: none came until `deadline`.
+    /// Receives some bytes into `buffer`, how many; 0: the other end is closed. `TimedOut`: none came until `deadline`, or it was over
+    /// before.
     pub fn recv(&self, buffer: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
+        if is_over(deadline) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         if deadline.is_some() {
             self.wait(PollFlags::IN, deadline)?;
         }
@@ -154,6 +161,10 @@ impl Stream {
             }
         }
     }
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 impl AsFd for Stream {

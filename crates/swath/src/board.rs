@@ -47,7 +47,7 @@ struct Padded<T>(T);
 struct Head {
     magic: u64,
     workers: u64,
-    exe: [u64; 4],
+    exe: [u64; 2],
     doorbell: Padded<AtomicU32>,
     doorbell_parked: Padded<AtomicU32>,
     bell: Padded<AtomicU32>,
@@ -97,7 +97,7 @@ impl Board {
         // SAFETY: by 1 the head lies in writable memory, and nobody else knows it yet.
         unsafe {
             (*head).workers = workers as u64;
-            (*head).exe = words_of(exe);
+            (*head).exe = [exe.dev, exe.ino];
             (*head).contract = contract;
             (*head).wanted.0 = AtomicU32::new(workers as u32);
             (*head).magic = MAGIC;
@@ -116,7 +116,7 @@ impl Board {
         let board = Board { base };
         let head = board.head();
         let whole = Board::bytes(usize::try_from(head.workers).ok()?) <= len;
-        (head.magic == MAGIC && whole && head.exe == words_of(exe)).then_some(board)
+        (head.magic == MAGIC && whole && head.exe == [exe.dev, exe.ino]).then_some(board)
     }
 
     /// The file of what every worker is told.
@@ -346,10 +346,6 @@ pub(crate) fn blank() -> Box<Descriptor> {
 
 fn block_bytes() -> usize {
     size_of::<Descriptor>().next_multiple_of(4096)
-}
-
-fn words_of(exe: Identity) -> [u64; 4] {
-    [exe.dev, exe.ino, exe.size, exe.mtime_ns as u64]
 }
 
 /// Counts the word up and wakes whoever is parked on it.

@@ -97,3 +97,5 @@ pub const MEMORY_RESERVE_PARTS: u64 = 16;
 pub const MANAGED_MESSAGE_BYTES: u64 = 4 << 30;
 /// Connections that a manager has at a time, when nothing else is said.
 pub const MANAGED_CLIENTS: usize = 1000;
+/// For the destructors of a manager's objects, at its end.
+pub const MANAGED_END: Duration = Duration::from_secs(5);

@@ -31,7 +31,7 @@
 //!   ([`Proxy::apply`]) or on one value in it (`update`): no update is lost, nobody sees what is in between, no lock is held from outside.
 //! - **A proxy is a reference.** It goes into arguments, results, and other managed objects; what is changed through it is changed.
 //! - **Half a message is none.** It is decoded to its last byte before anything begins. A client that is killed, or hangs, in the middle of one
-//!   keeps nobody waiting. A call that nobody waits for any more when its turn comes is not made.
+//!   keeps nobody waiting. A call whose client has gone when its turn comes is not made.
 //! - **A manager that ends is an error at once**, everywhere: [`ErrorKind::ManagerGone`], with the cause where
 //!   it is known, which is where it was started. Its objects are lost.
 //! - **Nothing is left.** The server is a [`Process`], a daemon: it ends when its [`Manager`] is dropped, when its starter ends,
@@ -54,15 +54,16 @@
 //! | M1 | creator | draws an address and a secret, starts the server as a process | its own steps P1 to E3 |
 //! | M2 | server | listens at the address (abstract: no file), sets an event | the creator waits for both, event and end |
 //! | M3 | client | connects; both sides see by the kernel whose the other end is: same user, and for the client the very pid | the socket's end is noticed by the other one |
-//! | M4 | client | hello: the secret, which only proxies have, and the identity of its executable. Without it nothing is answered | thread of the server ends |
+//! | M4 | client | hello: the secret, which only proxies have, and the identity of its executable. Without it nothing is answered, but that the manager is full. Who was too slow for it, and was hung up on, tries again | thread of the server ends |
 //! | M5 | client | a frame: steps, each a driver, a function, its arguments | no whole frame: nothing happens |
 //! | M6 | server | decodes all steps, compares types | – |
-//! | M7 | server | takes the object's lock; if it had to wait, looks whether the client is still there; runs the steps | the client's death changes nothing any more: they take effect |
-//! | M8 | server | gives the lock back, encodes the answers, sends them | – |
-//! | M9 | client | keeps the connection for the next call; after an error it drops it | – |
+//! | M7 | server | waits for the object, looking after every slice whether the client is still there; takes it, if the client is still there then; runs the steps | the client's death changes nothing any more: they take effect |
+//! | M8 | server | gives the object back, encodes the answers, sends them. An object that was just made, and whose number cannot be told, is dropped | – |
+//! | M9 | client | keeps the connection for the next call, if it has not enough of them; after an error it drops it | – |
+//! | M10 | creator | at the end, over a connection that was kept for it since M2: no call begins any more, those at work may end and be answered, objects are dropped, the oldest first | it kills the server, or its death does |
 //!
-//! The server has a thread for each connection; a process has as many connections as it ever had calls at the same time, whichever
-//! threads made them, so threads that end leave none behind. A forked copy makes its own.
+//! The server has a thread for each connection; a process has one for each of its calls under way and keeps a few, whichever threads made
+//! them, so threads that end leave none behind. A forked copy makes its own.
 //! An object's number is never used twice.
 
 mod counter;
@@ -95,16 +96,17 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use swath_platform::stream::Stream;
 use swath_platform::{file, process};
 use swath_sync::Event;
 
-use crate::error::{ErrorKind, Result};
-use crate::limits::{INITIALIZER_TIMEOUT, MANAGED_CLIENTS, TERM_GRACE};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::{INITIALIZER_TIMEOUT, MANAGED_CLIENTS, MANAGED_END, TERM_GRACE};
 use crate::process::{Limits, Process};
 use crate::shared::{self, Shared};
 use frame::{Frame, verb};
 use server::Charge;
-use site::{Address, Patience, Site};
+use site::{Address, Clock, Patience, STATUS_WITHIN, Site};
 use step::put_make;
 
 /// What may travel to a manager and back, and stay there: every serde type without references.
@@ -118,6 +120,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 pub struct Manager {
     reference: ManagerRef,
     process: Process,
+    /// Kept for its end, which must not depend on whether there is room for a client.
+    line: Stream,
 }
 
 /// How a manager is to be; made by [`Manager::builder`].
@@ -143,7 +147,7 @@ impl ManagerBuilder {
         self
     }
 
-    /// Connections at a time; [`MANAGED_CLIENTS`] by default. A process needs as many as it has calls at the same time.
+    /// Connections at a time; [`MANAGED_CLIENTS`] by default. A process needs one for each call under way, and keeps up to four.
     pub fn clients_max(mut self, clients: usize) -> Self {
         self.clients_max = clients;
         self
@@ -174,17 +178,27 @@ impl ManagerBuilder {
         let builder = Process::builder().name(&name).daemon(true).limits(limits);
         let process = builder.spawn(server::main, charge)?;
         let _ = shared::wait_any_timeout(&[&process, &listens], INITIALIZER_TIMEOUT);
-        if !listens.is_set()? {
-            let why = process.failure().map_or_else(|| "it does not listen".to_owned(), |f| f.to_string());
-            let _ = process.kill();
-            process.join()?;
-            return Err(ErrorKind::Spawn.with(format!("{name} did not begin: {why}")));
-        }
         let pid = process.id();
         let start_ticks = process::start_ticks(pid).unwrap_or(0);
-        let site = Site::of(Address { name, socket, secret, pid, start_ticks, timeout });
+        let silent = || {
+            let why = process.failure().map_or_else(|| "it does not listen".to_owned(), |f| f.to_string());
+            ErrorKind::Spawn.with(format!("{name} did not begin: {why}"))
+        };
+        let site = Site::of(Address { name: name.clone(), socket, secret, pid, start_ticks, timeout });
         site.is_ours(process.clone());
-        Ok(Manager { reference: ManagerRef::new(site, Patience::Default), process })
+        let line = match listens.is_set() {
+            Ok(true) => {
+                site.connect(&Clock::of(Patience::Each(INITIALIZER_TIMEOUT), None)).map_err(Error::from)
+            }
+            Ok(false) => Err(silent()),
+            Err(error) => Err(error.into()),
+        };
+        let line = line.inspect_err(|_| {
+            let _ = process.kill();
+            let _ = process.join();
+            site.forget();
+        })?;
+        Ok(Manager { reference: ManagerRef::new(site, Patience::Default), process, line })
     }
 }
 
@@ -218,8 +232,8 @@ impl Manager {
         self.reference.clone()
     }
 
-    /// Ends it. Its objects are dropped, unless somebody is at work on one for longer than
-    /// [`TERM_GRACE`]: then it is killed.
+    /// Ends it. No call begins any more; those at work have [`TERM_GRACE`] to end, and are answered. Then its objects are dropped, the
+    /// oldest first, in [`MANAGED_END`] at most. What takes longer is killed.
     pub fn shutdown(self) {}
 }
 
@@ -230,14 +244,14 @@ impl Drop for Manager {
             return;
         }
         let site = &self.reference.site;
-        let told = site.ask(verb::END, 0, Frame::new(), Patience::Each(TERM_GRACE));
+        let told = site.ask_over(&self.line, verb::END, Patience::Each(TERM_GRACE + MANAGED_END));
         let ended = told.is_ok() && matches!(self.process.join_timeout(TERM_GRACE), Ok(Some(_)));
         if !ended {
             let _ = self.process.kill();
             let _ = self.process.join();
         }
         // Proxies that are left keep the cause, and nothing else.
-        let _ = site.end();
+        let _ = site.end(STATUS_WITHIN);
         site.forget();
     }
 }

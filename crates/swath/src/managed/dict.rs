@@ -69,10 +69,11 @@ operations! {
     }
 }
 
-/// The function of `update`.
+/// The function of `update`. The function that it calls comes first, as in all such steps: where it is read does not depend on what the
+/// program's own encoders have written.
 fn change<K: Ord, V, A, R>(
     dict: &mut BTreeMap<K, V>,
-    (key, change, args): (K, Change<V, A, R>, A),
+    (change, key, args): (Change<V, A, R>, K, A),
 ) -> Option<R> {
     Some(change.run(dict.get_mut(&key)?, args))
 }
@@ -80,7 +81,7 @@ fn change<K: Ord, V, A, R>(
 /// The function of `update_or_insert`.
 fn change_or_insert<K: Ord, V, A, R>(
     dict: &mut BTreeMap<K, V>,
-    (key, value, change, args): (K, V, Change<V, A, R>, A),
+    (change, key, value, args): (Change<V, A, R>, K, V, A),
 ) -> R {
     change.run(dict.entry(key).or_insert(value), args)
 }
@@ -102,7 +103,7 @@ impl<K: Value + Ord, V: Value> Dict<K, V> {
         f: fn(&mut V, A) -> R,
         args: impl Like<A>,
     ) -> Result<Option<R>> {
-        self.step(change::<K, V, A, R>, &(key, Change::of(f)?, args))
+        self.step(change::<K, V, A, R>, &(Change::of(f)?, key, args))
     }
 
     /// As [`Dict::update`]; a key that has none gets `value` first.
@@ -113,7 +114,7 @@ impl<K: Value + Ord, V: Value> Dict<K, V> {
         f: fn(&mut V, A) -> R,
         args: impl Like<A>,
     ) -> Result<R> {
-        self.step(change_or_insert::<K, V, A, R>, &(key, value, Change::of(f)?, args))
+        self.step(change_or_insert::<K, V, A, R>, &(Change::of(f)?, key, value, args))
     }
 }
 
@@ -126,7 +127,7 @@ impl<K: Value + Ord, V: Value> Batch<'_, BTreeMap<K, V>> {
         args: impl Like<A>,
     ) -> Ticket<Option<R>> {
         match Change::of(f) {
-            Ok(function) => self.step(change::<K, V, A, R>, &(key, function, args)),
+            Ok(function) => self.step(change::<K, V, A, R>, &(function, key, args)),
             Err(error) => self.fail(error),
         }
     }

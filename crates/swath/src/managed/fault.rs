@@ -9,7 +9,8 @@ use crate::cause::What;
 use crate::error::{Error, ErrorKind};
 
 /// Why a call of a managed object gave no answer: the source of an [`Error`] of kind
-/// [`ManagerGone`](ErrorKind::ManagerGone), [`Managed`](ErrorKind::Managed) or [`TimedOut`](ErrorKind::TimedOut).
+/// [`ManagerGone`](ErrorKind::ManagerGone), [`Managed`](ErrorKind::Managed), [`TimedOut`](ErrorKind::TimedOut),
+/// [`Codec`](ErrorKind::Codec) or [`WouldDeadlock`](ErrorKind::WouldDeadlock).
 ///
 /// Unless it says otherwise, the call has changed nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +37,9 @@ pub enum ManagedError {
         /// That of the proxy.
         wanted: String,
     },
-    /// The function panicked in the manager. What it had changed by then is as it was left, so the object is
-    /// [`Poisoned`](ManagedError::Poisoned) from now on.
+    /// The program's own code panicked in the manager. If it was a function at work on the object, what that had changed by then is as it
+    /// was left, and the object is [`Poisoned`](ManagedError::Poisoned) from now on. If it was a decoder, or the function that makes an
+    /// object, nothing was done; if it was the encoder of the answer, or a destructor, everything was.
     Panicked {
         /// The panic's message and place.
         what: String,
@@ -75,10 +77,12 @@ pub enum ManagedError {
         /// Why.
         why: String,
     },
-    /// The connection could not be made, or not be used.
+    /// The connection could not be made, or not be used. The call has had no effect if `sent` is false; else it may have.
     Connection {
         /// What the system says.
         what: String,
+        /// Whether the manager had been told all of it.
+        sent: bool,
     },
     /// A call, from within a function that is at work on an object, of that very object: it would wait for itself.
     WouldDeadlock,
@@ -131,7 +135,12 @@ impl fmt::Display for ManagedError {
             ),
             ManagedError::Full { what } => write!(f, "the manager takes no further client: {what}"),
             ManagedError::Refused { why } => write!(f, "the manager refuses: {why}"),
-            ManagedError::Connection { what } => write!(f, "no connection to the manager: {what}"),
+            ManagedError::Connection { what, sent: false } => {
+                write!(f, "no connection to the manager: {what}")
+            }
+            ManagedError::Connection { what, sent: true } => {
+                write!(f, "the manager's answer: {what}; whether the call takes effect is not known")
+            }
             ManagedError::WouldDeadlock => f.write_str(
                 "a function that is at work on an object calls that object: it would wait for itself",
             ),

@@ -81,8 +81,8 @@ impl Frame {
 /// Receives a frame whose body has at most `most` bytes. `None`: the other end was closed before its first byte.
 ///
 /// # Errors
-/// As of [`Stream::recv`]; `UnexpectedEof` in the middle of a frame; `InvalidData` if it would be longer, the head then being in the
-/// error's text.
+/// As of [`Stream::recv`]; `UnexpectedEof` in the middle of a frame; `InvalidData` if it would be longer, its length then being in the
+/// error's text; `OutOfMemory`.
 pub(crate) fn receive(
     stream: &Stream,
     most: u64,
@@ -106,7 +106,10 @@ pub(crate) fn receive(
     let mut filled = 0;
     while filled < len {
         if filled == body.len() {
-            body.resize(len.min((2 * filled).max(ROOM_BYTES)), 0);
+            let room = len.min((2 * filled).max(ROOM_BYTES));
+            let none = |_| io::Error::new(io::ErrorKind::OutOfMemory, format!("no memory for {len} bytes"));
+            body.try_reserve_exact(room - filled).map_err(none)?;
+            body.resize(room, 0);
         }
         match stream.recv(&mut body[filled..], deadline)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),

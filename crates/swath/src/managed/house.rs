@@ -4,7 +4,10 @@ use std::any::{Any, TypeId};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use swath_sync::SLICE;
 
 use super::fault::ManagedError;
 use super::frame::put_run;
@@ -22,13 +25,29 @@ pub(crate) struct House {
 struct Object {
     type_id: TypeId,
     type_name: &'static str,
-    state: Mutex<State>,
+    /// Empty while somebody is at work on it.
+    place: Mutex<Option<State>>,
+    /// It is not empty any more.
+    free: Condvar,
 }
 
 struct State {
     value: Box<dyn Any + Send>,
     /// A panic in the middle of a change.
     poisoned_by: Option<String>,
+}
+
+/// An object, taken to work on it; given back on every way out.
+struct Turn<'o> {
+    object: &'o Object,
+    state: Option<State>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.object.place() = self.state.take();
+        self.object.free.notify_one();
+    }
 }
 
 thread_local! {
@@ -49,9 +68,9 @@ impl House {
     /// Makes an object; its number.
     pub(crate) fn make(&self, message: &[u8]) -> Result<u64, ManagedError> {
         let Made { value, type_name } = take_make(message)?;
-        let state = Mutex::new(State { value, poisoned_by: None });
-        let type_id = (*state.lock().unwrap_or_else(PoisonError::into_inner).value).type_id();
-        let object = Arc::new(Object { type_id, type_name, state });
+        let type_id = (*value).type_id();
+        let place = Mutex::new(Some(State { value, poisoned_by: None }));
+        let object = Arc::new(Object { type_id, type_name, place, free: Condvar::new() });
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         self.objects.write().unwrap_or_else(PoisonError::into_inner).insert(number, object);
         Ok(number)
@@ -63,10 +82,15 @@ impl House {
         removed.map(drop).ok_or(ManagedError::Removed { object: number })
     }
 
-    /// Forgets them all.
-    pub(crate) fn clear(&self) {
+    /// Drops them all, the oldest first. False: somebody was still at work on one at `deadline`.
+    pub(crate) fn clear(&self, deadline: Instant) -> bool {
         let all = std::mem::take(&mut *self.objects.write().unwrap_or_else(PoisonError::into_inner));
-        drop(all);
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all.iter().fold(true, |whole, (_, object)| {
+            let state = object.when_free(|| Instant::now() < deadline).take();
+            whole & state.is_some()
+        })
     }
 
     /// All steps of a message in one turn; their answers. `None`: the turn came too late, nobody wants it any more.
@@ -77,7 +101,7 @@ impl House {
         number: u64,
         message: &[u8],
         repairing: bool,
-        is_wanted: impl FnOnce() -> bool,
+        is_wanted: impl Fn() -> bool,
     ) -> Option<Result<Vec<u8>, ManagedError>> {
         let found = self.objects.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned();
         let prepared = found
@@ -100,6 +124,31 @@ impl House {
 }
 
 impl Object {
+    /// Nothing that panics runs under it.
+    fn place(&self) -> MutexGuard<'_, Option<State>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its place, when nobody is at work on it; or as it is when `waits` says no.
+    fn when_free(&self, waits: impl Fn() -> bool) -> MutexGuard<'_, Option<State>> {
+        let mut place = self.place();
+        while place.is_none() && waits() {
+            place = self.free.wait_timeout(place, SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        place
+    }
+
+    /// `None`: nobody wants this turn any more.
+    fn take(&self, is_wanted: impl Fn() -> bool) -> Option<Turn<'_>> {
+        let mut place = self.when_free(&is_wanted);
+        if place.is_some() && is_wanted() {
+            return Some(Turn { object: self, state: place.take() });
+        }
+        // Whoever woke us meant one who still wants it.
+        self.free.notify_one();
+        None
+    }
+
     fn check(&self, steps: &[Step]) -> Result<(), ManagedError> {
         match steps.iter().find(|step| step.type_id != self.type_id) {
             None => Ok(()),
@@ -115,24 +164,16 @@ impl Object {
         number: u64,
         steps: Vec<Step>,
         repairing: bool,
-        is_wanted: impl FnOnce() -> bool,
+        is_wanted: impl Fn() -> bool,
     ) -> Option<Result<Vec<Answer>, ManagedError>> {
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            // Whoever panicked was caught, but for a value that panics when it is dropped.
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                if !is_wanted() {
-                    return None;
-                }
-                state
-            }
-        };
+        let mut turn = self.take(is_wanted)?;
+        let state = turn.state.as_mut()?;
         if let Some(by) = state.poisoned_by.clone().filter(|_| !repairing) {
             return Some(Err(ManagedError::Poisoned { by }));
         }
         let outer = AT_WORK_ON.replace(number);
+        // Until it is known better: what panics with its own panic's remains cannot be described.
+        state.poisoned_by = Some("panicked".to_owned());
         let value = &mut *state.value;
         let done = panic_note::catching(|| Ok(steps.into_iter().map(|step| (step.run)(value)).collect()));
         AT_WORK_ON.set(outer);

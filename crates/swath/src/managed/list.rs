@@ -89,7 +89,7 @@ operations! {
 
 /// The function of `update`: on a list as it lies in its manager.
 #[expect(clippy::ptr_arg, reason = "it is a function on the object, which is a Vec")]
-fn change<T, A, R>(list: &mut Vec<T>, (index, change, args): (usize, Change<T, A, R>, A)) -> Option<R> {
+fn change<T, A, R>(list: &mut Vec<T>, (change, index, args): (Change<T, A, R>, usize, A)) -> Option<R> {
     Some(change.run(list.get_mut(index)?, args))
 }
 
@@ -101,7 +101,7 @@ impl<T: Value> List<T> {
         f: fn(&mut T, A) -> R,
         args: impl Like<A>,
     ) -> Result<Option<R>> {
-        self.step(change::<T, A, R>, &(index, Change::of(f)?, args))
+        self.step(change::<T, A, R>, &(Change::of(f)?, index, args))
     }
 
     /// All values, fetched `page` at a time: each page is of one moment, the whole is not.
@@ -136,7 +136,7 @@ impl<T: Value> Batch<'_, Vec<T>> {
         R: Serialize + DeserializeOwned + 'static,
     {
         match Change::of(f) {
-            Ok(function) => self.step(change::<T, A, R>, &(index, function, args)),
+            Ok(function) => self.step(change::<T, A, R>, &(function, index, args)),
             Err(error) => self.fail(error),
         }
     }

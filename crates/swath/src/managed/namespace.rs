@@ -51,7 +51,7 @@ operations! {
 /// The function of `update`.
 fn change<T: 'static, A, R>(
     names: &mut Names,
-    (name, change, args): (String, Change<T, A, R>, A),
+    (change, name, args): (Change<T, A, R>, String, A),
 ) -> Result<Option<R>, Other> {
     Ok(names.find::<T>(&name)?.map(|value| change.run(value, args)))
 }
@@ -87,6 +87,6 @@ impl Namespace {
         f: fn(&mut T, A) -> R,
         args: impl Like<A>,
     ) -> Result<Option<R>> {
-        of_type::<T, _>(name, self.step(change::<T, A, R>, &(name, Change::of(f)?, args))?)
+        of_type::<T, _>(name, self.step(change::<T, A, R>, &(Change::of(f)?, name, args))?)
     }
 }

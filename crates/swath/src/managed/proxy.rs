@@ -118,7 +118,8 @@ impl<M: 'static> Proxy<M> {
         batch.run()?.take(answer)
     }
 
-    /// Several calls that are one message and one turn: all of them take effect, one directly after the other, or none does.
+    /// Several calls that are one message and one turn: all of them take effect, one directly after the other, or none does. If one of
+    /// them panics, those before it stay, and the object is poisoned.
     pub fn batch(&self) -> Batch<'_, M> {
         static BATCHES: AtomicU64 = AtomicU64::new(0);
         let id = BATCHES.fetch_add(1, Ordering::Relaxed);

@@ -13,14 +13,16 @@ use super::fault::ManagedError;
 use super::frame::{Frame, receive, verb};
 use super::house::at_work_on;
 use super::server::hello;
-use crate::limits::MANAGED_MESSAGE_BYTES;
+use crate::limits::{HANDSHAKE, MANAGED_MESSAGE_BYTES};
 use crate::process::{Failure, Process};
 
 /// Managers that this process keeps connections to, though it has no proxy of theirs at the moment: a task has one only as long as it
 /// lasts.
 const REMEMBERED: usize = 8;
+/// Connections to one manager that this process keeps for its next calls. Those of a burst are given back: others need them.
+const IDLE: usize = 4;
 /// How long the starter of a manager waits for the exit status of one that hung up.
-const STATUS_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const STATUS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A manager, as it travels.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,13 +89,13 @@ fn sites() -> MutexGuard<'static, Vec<Arc<Site>>> {
 }
 
 /// What is left of a call's time.
-struct Clock {
+pub(crate) struct Clock {
     limit: Duration,
     deadline: Option<Instant>,
 }
 
 impl Clock {
-    fn of(patience: Patience, timeout: Option<Duration>) -> Clock {
+    pub(crate) fn of(patience: Patience, timeout: Option<Duration>) -> Clock {
         let now = Instant::now();
         let limit = match patience {
             Patience::Default => timeout,
@@ -102,6 +104,11 @@ impl Clock {
         };
         // A sum that no clock has: for ever.
         Clock { limit: limit.unwrap_or_default(), deadline: limit.and_then(|limit| now.checked_add(limit)) }
+    }
+
+    /// `None`: for ever.
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -133,7 +140,7 @@ impl Site {
 
     /// This process has started it.
     pub(crate) fn is_ours(&self, process: Process) {
-        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Ending::Ours(process);
+        *self.ending() = Ending::Ours(process);
     }
 
     /// Nobody will call it any more.
@@ -158,18 +165,40 @@ impl Site {
         if frame.len() > MANAGED_MESSAGE_BYTES {
             return Err(ManagedError::TooLong { bytes: frame.len() });
         }
-        if object != 0 && object == at_work_on() && self.address.pid == process::getpid() {
+        if verb != verb::REMOVE
+            && object != 0
+            && object == at_work_on()
+            && self.address.pid == process::getpid()
+        {
             return Err(ManagedError::WouldDeadlock);
         }
         let clock = Clock::of(patience, self.address.timeout);
+        if clock.left() == Some(Duration::ZERO) {
+            return Err(ManagedError::TimedOut { limit: clock.limit, sent: false });
+        }
         let stream = match self.take_idle() {
             Some(stream) => stream,
             None => self.connect(&clock)?,
         };
         let given = self.exchange(&stream, &frame.seal(verb, object), &clock)?;
-        // Only now: after an error a late answer may still come.
-        self.idle().push(Idle { stream, owner: process::getpid() });
+        // Only now: after an error a late answer may still come. And who has no room for us has hung up.
+        let mut idle = self.idle();
+        if idle.len() < IDLE && !matches!(given, Err(ManagedError::Full { .. })) {
+            idle.push(Idle { stream, owner: process::getpid() });
+        }
+        drop(idle);
         given
+    }
+
+    /// As [`Site::ask`], over a connection that is kept for it; it takes its time.
+    pub(crate) fn ask_over(
+        &self,
+        stream: &Stream,
+        verb: u64,
+        patience: Patience,
+    ) -> Result<(), ManagedError> {
+        let clock = Clock::of(patience, None);
+        self.exchange(stream, &Frame::new().seal(verb, 0), &clock)?.map(drop)
     }
 
     fn take_idle(&self) -> Option<Stream> {
@@ -182,19 +211,33 @@ impl Site {
         }
     }
 
-    fn connect(&self, clock: &Clock) -> Result<Stream, ManagedError> {
+    pub(crate) fn connect(&self, clock: &Clock) -> Result<Stream, ManagedError> {
+        loop {
+            let begun = Instant::now();
+            let connected = self.shake_hands(clock);
+            // It gives up on who does not say hello: this process may have been stopped in between. Nothing was asked yet.
+            let too_slow =
+                begun.elapsed() >= HANDSHAKE && matches!(connected, Err(ManagedError::Gone { .. }));
+            if !(too_slow && self.lives() && clock.left() != Some(Duration::ZERO)) {
+                return connected;
+            }
+        }
+    }
+
+    fn shake_hands(&self, clock: &Clock) -> Result<Stream, ManagedError> {
         let Address { socket, pid, secret, .. } = &self.address;
         let stream = Stream::connect(socket.as_bytes(), clock.deadline)
             .map_err(|error| self.failed(error, clock, false))?;
         let peer = stream.peer().map_err(|error| self.failed(error, clock, false))?;
         // Its name is free when it has ended: somebody else may have taken it.
         if peer.uid != process::geteuid() || peer.pid != *pid {
-            return Err(self.gone());
+            return Err(self.gone(clock));
         }
-        let hello = hello(secret).map_err(|what| ManagedError::Connection { what })?;
+        let hello = hello(secret).map_err(|what| ManagedError::Connection { what, sent: false })?;
         self.exchange(&stream, &Frame::with(&hello).seal(verb::HELLO, 0), clock).map_err(
             |error| match error {
                 ManagedError::TimedOut { limit, .. } => ManagedError::TimedOut { limit, sent: false },
+                ManagedError::Connection { what, .. } => ManagedError::Connection { what, sent: false },
                 other => other,
             },
         )??;
@@ -217,7 +260,7 @@ impl Site {
             return Err(self.failed(error, clock, false));
         }
         let given = match receive(stream, MANAGED_MESSAGE_BYTES, clock.deadline) {
-            Ok(given) => given.ok_or_else(|| self.gone())?,
+            Ok(given) => given.ok_or_else(|| self.gone(clock))?,
             Err(error) => return Err(self.failed(error, clock, true)),
         };
         match given.0.verb {
@@ -234,35 +277,42 @@ impl Site {
         use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof};
         match error.kind() {
             TimedOut => ManagedError::TimedOut { limit: clock.limit, sent },
-            BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof => self.gone(),
-            _ => ManagedError::Connection { what: error.to_string() },
+            BrokenPipe | ConnectionRefused | ConnectionReset | UnexpectedEof => self.gone(clock),
+            _ => ManagedError::Connection { what: error.to_string(), sent },
         }
     }
 
-    /// How it ended, if this process has started it.
-    pub(crate) fn end(&self) -> Option<String> {
-        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ending::Ours(process) = &*ending
-            && let Ok(Some(status)) = process.join_timeout(STATUS_WITHIN)
-        {
-            let text = |failure: Failure| match failure.exceeded {
-                Some(exceeded) => format!("{}, {exceeded}", failure.what),
-                None => failure.what.to_string(),
-            };
-            let known = process.failure().map_or_else(|| format!("it ended with {status}"), text);
-            *ending = Ending::Known(known);
-        }
-        match &*ending {
-            Ending::Known(known) => Some(known.clone()),
-            _ => None,
-        }
+    fn ending(&self) -> MutexGuard<'_, Ending> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gone(&self) -> ManagedError {
-        let Address { name, pid, start_ticks, .. } = &self.address;
-        let known = self.end();
+    /// How it ended, if this process has started it; its status is awaited `within` that time.
+    pub(crate) fn end(&self, within: Duration) -> Option<String> {
+        let process = match &*self.ending() {
+            Ending::Unknown => return None,
+            Ending::Ours(process) => process.clone(),
+            Ending::Known(known) => return Some(known.clone()),
+        };
+        // Outside of the lock: others have their own time.
+        let status = process.join_timeout(within).ok()??;
+        let text = |failure: Failure| match failure.exceeded {
+            Some(exceeded) => format!("{}, {exceeded}", failure.what),
+            None => failure.what.to_string(),
+        };
+        let known = process.failure().map_or_else(|| format!("it ended with {status}"), text);
+        *self.ending() = Ending::Known(known.clone());
+        Some(known)
+    }
+
+    fn lives(&self) -> bool {
+        process::has_exited(self.address.pid, self.address.start_ticks) == Some(false)
+    }
+
+    fn gone(&self, clock: &Clock) -> ManagedError {
+        let Address { name, pid, .. } = &self.address;
+        let known = self.end(clock.left().map_or(STATUS_WITHIN, |left| left.min(STATUS_WITHIN)));
         let unreachable = || {
-            (process::has_exited(*pid, *start_ticks) == Some(false)).then(|| {
+            self.lives().then(|| {
                 "it cannot be reached, though its process lives (is it on its way out, or in another network namespace?)"
                     .to_owned()
             })

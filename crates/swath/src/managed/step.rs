@@ -140,7 +140,8 @@ pub(crate) fn take_make(mut rest: &[u8]) -> Result<Made, ManagedError> {
     if rest.is_empty() { driver(function, args) } else { Err(malformed()) }
 }
 
-/// A function as an argument of a step: one that changes a value inside an object.
+/// A function as an argument of a step: one that changes a value inside an object. It comes *before* all arguments that the program's own
+/// types encode: one that is decoded with fewer bytes, or more, than it was encoded with would have something else taken for it.
 pub(crate) struct Change<V, A, R> {
     name: u64,
     marker: PhantomData<fn(&mut V, A) -> R>,
@@ -152,7 +153,8 @@ impl<V, A, R> Change<V, A, R> {
     }
 
     pub(crate) fn run(&self, value: &mut V, args: A) -> R {
-        // SAFETY: 1. `of` named a function of this type, and the step that has it as an argument has its types.
+        // SAFETY: 1. `of` named a function of this type, the step that has it as an argument has its types, and it was decoded from
+        // where it was encoded: nothing else comes before it.
         let function = unsafe { kernel::function::<fn(&mut V, A) -> R>(self.name) };
         function.expect("checked when it was decoded")(value, args)
     }

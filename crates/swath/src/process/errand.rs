@@ -70,8 +70,8 @@ impl Functions {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Errand {
     pub(crate) functions: Functions,
-    /// Of the executable: device, inode, size, time of its last change.
-    pub(crate) executable: (u64, u64, u64, i64),
+    /// Of the executable: device, inode.
+    pub(crate) executable: (u64, u64),
     pub(crate) name: String,
     pub(crate) starter_name: String,
     pub(crate) cwd: Option<Vec<u8>>,
