@@ -25,12 +25,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-pub use reply::{Incoming, Item, Outgoing, reply, replying};
+pub use reply::{Incoming, Item, Outgoing, To, reply, replying};
 
 use crate::storage::Storage;
 
 use reference::Travelling;
-use reply::{take_array, take_handle};
+use reply::{can_go, take_array, take_handle};
 
 /// What keeps the memory behind handles that were encoded. Dropping it lets go.
 #[derive(Clone, Default)]
@@ -66,6 +66,8 @@ struct Sent {
     storage: Arc<Storage>,
     /// It changes hands; else it is one that was lent to this process.
     given: bool,
+    /// Only handles to it were met.
+    by_handle: bool,
 }
 
 thread_local! {
@@ -77,9 +79,9 @@ thread_local! {
 struct Outer(Option<Option<Scope>>);
 
 impl Outer {
-    fn enter(scope: Scope) -> Outer {
+    fn enter(scope: Option<Scope>) -> Outer {
         REFUSAL.take();
-        Outer(Some(SCOPE.replace(Some(scope))))
+        Outer(Some(SCOPE.replace(scope)))
     }
 
     fn leave(mut self) -> Option<Scope> {
@@ -98,12 +100,18 @@ impl Drop for Outer {
 
 /// Runs an encoder that may meet handles; what it returns, and what has to be kept until the last decoder is done.
 pub fn lending<R>(encode: impl FnOnce() -> R) -> (R, Lent) {
-    let outer = Outer::enter(Scope::Lending(Vec::new()));
+    let outer = Outer::enter(Some(Scope::Lending(Vec::new())));
     let result = encode();
     match outer.leave() {
         Some(Scope::Lending(all)) => (result, Lent(all)),
         _ => (result, Lent::default()),
     }
+}
+
+/// Runs an encoder that must meet no arrays, whoever has called it.
+pub fn refusing<R>(encode: impl FnOnce() -> R) -> R {
+    let _outer = Outer::enter(None);
+    encode()
 }
 
 /// Why the last encoder or decoder of this thread failed, if it was for an array's sake.
@@ -133,8 +141,12 @@ pub(crate) fn lend(storage: &Arc<Storage>) -> Result<(), String> {
         }
         Some(Scope::Replying(all)) => {
             let given = !storage.is_lent();
+            // With others, it is somebody's who stays.
+            if given && Arc::strong_count(storage) == 1 {
+                can_go(storage).map_err(refuse)?;
+            }
             if !all.iter().any(|sent| Arc::ptr_eq(&sent.storage, storage)) {
-                all.push(Sent { storage: storage.clone(), given });
+                all.push(Sent { storage: storage.clone(), given, by_handle: true });
             }
             Ok(())
         }
@@ -145,7 +157,8 @@ pub(crate) fn lend(storage: &Arc<Storage>) -> Result<(), String> {
 pub(crate) fn give(storage: &Arc<Storage>) -> Result<(), String> {
     SCOPE.with_borrow_mut(|scope| match scope {
         Some(Scope::Replying(all)) if Arc::strong_count(storage) == 1 => {
-            all.push(Sent { storage: storage.clone(), given: true });
+            can_go(storage).map_err(refuse)?;
+            all.push(Sent { storage: storage.clone(), given: true, by_handle: false });
             Ok(())
         }
         Some(Scope::Replying(_)) => Err(refuse(format!(

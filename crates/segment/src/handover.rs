@@ -65,6 +65,8 @@ impl Inbox {
     /// No descriptor left; no service thread.
     pub fn open() -> Result<Arc<Inbox>> {
         let service = Service::start()?;
+        // One for each array that waits to be taken.
+        process::raise_open_files();
         let failed = |what| move |error| Error::system(what, "an inbox", error);
         let mut number = [0; 16];
         file::random(&mut number).map_err(failed("name"))?;
@@ -75,10 +77,9 @@ impl Inbox {
         let inbox = Arc::new(Inbox { address, receiver, held, watch, pid: process::getpid() });
         let weak = Arc::downgrade(&inbox);
         let look = move |_: &mut _| match Weak::upgrade(&weak) {
-            Some(inbox) => {
-                inbox.receive_all(&mut inbox.lock());
-                Keep::Yes
-            }
+            // Whoever looks for something still receives it.
+            Some(inbox) if !inbox.receive_all(&mut inbox.lock()) => Keep::No,
+            Some(_) => Keep::Yes,
             None => Keep::No,
         };
         // Its descriptor is closed when the watch has ended: see drop.
@@ -104,12 +105,12 @@ impl Inbox {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Step 2.
-    fn receive_all(&self, held: &mut HashMap<Identity, (Stamp, OwnedFd)>) {
+    /// Step 2. False: it cannot be received from.
+    fn receive_all(&self, held: &mut HashMap<Identity, (Stamp, OwnedFd)>) -> bool {
         let mut buffer = [0; size_of::<Stamp>() + 1];
         loop {
             match self.receiver.receive(&mut buffer) {
-                Ok(None) => return,
+                Ok(None) => return true,
                 Ok(Some(received)) => {
                     let stamp = bytemuck::try_pod_read_unaligned::<Stamp>(&buffer[..received.len]);
                     let Some(file) = received.file else {
@@ -126,7 +127,7 @@ impl Inbox {
                 }
                 Err(error) => {
                     tracing::error!("what workers hand over cannot be received: {error}");
-                    return;
+                    return false;
                 }
             }
         }

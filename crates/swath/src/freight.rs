@@ -27,8 +27,7 @@ pub(crate) fn pack<T: Serialize + ?Sized>(value: &T) -> (Result<Vec<u8>, String>
 
 /// Encodes what cannot hold arrays, since nobody would keep them.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    travel::take_refusal();
-    postcard::to_stdvec(value).map_err(reason)
+    travel::refusing(|| postcard::to_stdvec(value).map_err(reason))
 }
 
 /// Why an encoder or a decoder failed.
@@ -98,9 +97,27 @@ pub(crate) fn close() {
     drop(session);
 }
 
-/// Who sends for a task (`lot` 0) or for the map of that epoch.
-pub(crate) fn stamp(owner: Owner, lot: u32) -> Stamp {
-    Stamp { slot: owner.slot.into(), generation: owner.generation.into(), lot: lot.into() }
+/// Of the lots of tasks, not of maps.
+const OF_A_TASK: u64 = 1 << 32;
+
+/// What somebody sends for the task of that serial number.
+pub(crate) fn for_task(owner: Owner, serial: u32) -> Stamp {
+    Stamp { lot: OF_A_TASK | u64::from(serial), ..for_map(owner, 0) }
+}
+
+/// What somebody sends for the map of that epoch.
+pub(crate) fn for_map(owner: Owner, epoch: u32) -> Stamp {
+    Stamp { slot: owner.slot.into(), generation: owner.generation.into(), lot: epoch.into() }
+}
+
+/// Whether it was sent for a map.
+pub(crate) fn is_for_map(stamp: &Stamp) -> bool {
+    stamp.lot & OF_A_TASK == 0
+}
+
+/// Whether it was sent by this worker for any task.
+pub(crate) fn is_for_a_task_of(owner: Owner, stamp: &Stamp) -> bool {
+    !is_for_map(stamp) && Stamp { lot: 0, ..*stamp } == for_map(owner, 0)
 }
 
 thread_local! {
@@ -115,6 +132,12 @@ pub(crate) fn keep_here(chunk: usize, outgoing: Outgoing) -> Result<(), String> 
         HERE.with_borrow_mut(|all| all.insert(chunk, incoming));
     }
     Ok(())
+}
+
+/// A map of an inline pool is over, or begins: what came of it to nothing is dropped.
+pub(crate) fn forget_here() {
+    let all = HERE.take();
+    drop(all);
 }
 
 /// The arrays of a chunk's values, in an inline pool.

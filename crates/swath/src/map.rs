@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_array::travel;
+use swath_array::travel::{self, Lent};
 use swath_segment::Inbox;
 
 use crate::cause::{Cause, ChunkFailure, What};
@@ -257,8 +257,8 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
         times: Option<&mut Vec<u64>>,
     ) -> Result<Report> {
         let first = values.len();
-        let (encoded, _until_it_is_over) = travel::lending(|| encode(items, chunk));
-        let (count, args) = encoded?;
+        let mut until_it_is_over = Lent::default();
+        let (count, args) = encode(items, chunk, &mut until_it_is_over)?;
         let plan = Plan {
             geometry: Geometry::new(count, 0, false, Chunk::Rows(chunk))?,
             settings,
@@ -287,7 +287,12 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
 }
 
 /// The items, one after the other, behind the offset of every chunk and of the end.
-fn encode<A: Serialize>(items: &mut dyn Iterator<Item = A>, chunk: usize) -> Result<(usize, Vec<u8>)> {
+/// What they refer to is in `lent` then. The iterator is the program's own code, and none of its business is lent.
+fn encode<A: Serialize>(
+    items: &mut dyn Iterator<Item = A>,
+    chunk: usize,
+    lent: &mut Lent,
+) -> Result<(usize, Vec<u8>)> {
     if chunk == 0 {
         return Err(ErrorKind::Shape.with("chunks of zero items: give at least 1"));
     }
@@ -296,8 +301,9 @@ fn encode<A: Serialize>(items: &mut dyn Iterator<Item = A>, chunk: usize) -> Res
         if count % chunk == 0 {
             offsets.push(bytes.len() as u64);
         }
-        travel::take_refusal();
-        bytes = postcard::to_extend(&item, bytes).map_err(|e| {
+        let (encoded, met) = travel::lending(|| postcard::to_extend(&item, bytes));
+        lent.extend(met);
+        bytes = encoded.map_err(|e| {
             let (name, why) = (std::any::type_name::<A>(), freight::reason(e));
             ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {why}"))
         })?;

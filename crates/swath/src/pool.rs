@@ -15,6 +15,7 @@ use crate::contract::{Contract, encode_shared};
 use crate::crew::Crew;
 use crate::drive::IntoFailure;
 use crate::error::{Error, ErrorKind, Result};
+use crate::freight;
 use crate::gather::Gather;
 use crate::head_count;
 use crate::init;
@@ -537,13 +538,15 @@ impl Pool {
                 let ended = run::run(crew, &mut memory, plan, self.options, finish);
                 if is_map {
                     // Of attempts that came to nothing.
-                    crew.inbox.forget(|stamp| stamp.lot != 0);
+                    crew.inbox.forget(freight::is_for_map);
                 }
                 ended
             }
             Staff::Inline(inline, _) => {
                 let mut inline = inline.lock().unwrap_or_else(PoisonError::into_inner);
-                inline.run(&mut memory, plan, finish)
+                let ended = inline.run(&mut memory, plan, finish);
+                freight::forget_here();
+                ended
             }
         }
     }

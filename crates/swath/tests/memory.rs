@@ -103,8 +103,7 @@ fn the_budget_of_memory_is_the_cgroups() {
     let Some(group) = Cgroup::with_limit(LIMIT) else { return };
     let mut actor = Actor::play("budgeted", &[group.path()]);
     let error = actor.told("error");
-    let text =
-        format!("of the limit of {LIMIT} bytes set by {}, less {} in reserve", group.path(), LIMIT / 16);
+    let text = format!("(the limit of {LIMIT} bytes set by {}, less {} in reserve", group.path(), LIMIT / 16);
     assert!(error.contains(&text), "{error}");
     assert!(actor.finish().0.success());
 }

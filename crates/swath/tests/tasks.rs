@@ -995,7 +995,7 @@ fn a_task_that_can_never_have_its_memory_is_refused() {
         let pool = Pool::builder().workers(workers).memory_budget(1000).build().expect("a pool");
         let error = pool.submit_with(square, 2).memory(1001).submit().expect_err("too much");
         assert_eq!(error.kind(), ErrorKind::Memory);
-        let text = "a task that needs 1001 bytes of memory can never run: 1000 are available (the pool's memory_budget)";
+        let text = "a task that needs 1001 bytes of memory can never run: there are 1000 at most (the pool's memory_budget)";
         assert_eq!(error.to_string(), text);
         let task = pool.submit_with(square, 2).memory(1000).submit().expect("submitted");
         assert_eq!(finish(&task).expect("a value"), 4);

@@ -12,27 +12,36 @@ use crate::Error;
 use crate::backing::Backing;
 use crate::storage::Storage;
 
+/// Where the one is who gets a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// In this process: what is given away stays where it is.
+    ThisProcess,
+    /// In another one.
+    AnotherProcess,
+}
+
 thread_local! {
-    /// What the replies of this thread hold, between [`replying`] and its end.
-    static OUTGOING: RefCell<Option<Vec<Sent>>> = const { RefCell::new(None) };
+    /// To whom the replies of this thread go, and what they hold, between [`replying`] and its end.
+    static OUTGOING: RefCell<Option<(To, Vec<Sent>)>> = const { RefCell::new(None) };
     /// What came with the reply that this thread decodes.
     static INCOMING: RefCell<Option<Arc<Mutex<Vec<Arrived>>>>> = const { RefCell::new(None) };
 }
 
 /// Runs `work`, whose encoders may meet arrays ([`reply`]); what it returns, and what then has to be sent.
-pub fn replying<R>(work: impl FnOnce() -> R) -> (R, Outgoing) {
+pub fn replying<R>(to: To, work: impl FnOnce() -> R) -> (R, Outgoing) {
     /// Puts back what was collected outside, whatever happens.
-    struct Outside(Option<Vec<Sent>>);
+    struct Outside(Option<(To, Vec<Sent>)>);
     impl Drop for Outside {
         fn drop(&mut self) {
             OUTGOING.set(self.0.take());
         }
     }
-    let outside = Outside(OUTGOING.replace(Some(Vec::new())));
+    let outside = Outside(OUTGOING.replace(Some((to, Vec::new()))));
     let result = work();
-    let all = OUTGOING.take().unwrap_or_default();
+    let all = OUTGOING.take().map(|(_, all)| all);
     drop(outside);
-    (result, Outgoing(all))
+    (result, Outgoing(all.unwrap_or_default()))
 }
 
 /// Runs an encoder of a reply. What it met is part of the reply if it succeeds.
@@ -40,19 +49,28 @@ pub fn reply<R, E>(encode: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
     if OUTGOING.with_borrow(Option::is_none) {
         return encode();
     }
-    let outer = Outer::enter(Scope::Replying(Vec::new()));
+    let outer = Outer::enter(Some(Scope::Replying(Vec::new())));
     let result = encode();
     let met = outer.leave();
     if let (Ok(_), Some(Scope::Replying(met))) = (&result, met) {
-        OUTGOING.with_borrow_mut(|all| all.iter_mut().for_each(|all| add(all, &met)));
+        OUTGOING.with_borrow_mut(|all| all.iter_mut().for_each(|(_, all)| add(all, &met)));
     }
     result
 }
 
+/// Whether an array could go where the reply goes: said of the value that has it, not of all that is sent with it.
+pub(super) fn can_go(storage: &Storage) -> Result<(), Error> {
+    match OUTGOING.with_borrow(|all| all.as_ref().map(|(to, _)| *to)) {
+        Some(To::AnotherProcess) => storage.is_anonymous(),
+        _ => Ok(()),
+    }
+}
+
 fn add(all: &mut Vec<Sent>, met: &[Sent]) {
     for sent in met {
-        if !all.iter().any(|other| Arc::ptr_eq(&other.storage, &sent.storage)) {
-            all.push(sent.clone());
+        match all.iter_mut().find(|other| Arc::ptr_eq(&other.storage, &sent.storage)) {
+            Some(other) => other.by_handle &= sent.by_handle,
+            None => all.push(sent.clone()),
         }
     }
 }
@@ -87,21 +105,21 @@ impl Outgoing {
         self.0.iter().map(|sent| Item { file: sent.storage.identity(), given: sent.given }).collect()
     }
 
-    /// Sends what changes hands to the inbox of that address. The values themselves have been dropped by now.
+    /// Sends what changes hands to the inbox of that address. The values themselves have been dropped by now. What is wrong with one is
+    /// found before any is sent; if the sending fails, those before it are there, under that stamp.
     ///
     /// # Errors
     ///
     /// Somebody here still has an array of them, or reads it; it has a name, or is a file; nobody receives.
     pub fn send(self, address: &str, stamp: Stamp) -> Result<(), Error> {
-        for Sent { storage, given } in self.0 {
-            if given {
-                storage.is_anonymous()?;
-                let storage = sole(storage)?;
-                storage.unread()?;
-                storage.hand_over(address, stamp)?;
-            }
-        }
-        Ok(())
+        let given = self.0.into_iter().filter(|sent| sent.given);
+        let given = given.map(|sent| {
+            sent.storage.is_anonymous()?;
+            let storage = sole(sent.storage)?;
+            storage.unread()?;
+            Ok(storage)
+        });
+        given.collect::<Result<Vec<_>, Error>>()?.into_iter().try_for_each(|s| s.hand_over(address, stamp))
     }
 
     /// The other end, where both are in one process.
@@ -111,9 +129,11 @@ impl Outgoing {
     /// Somebody here still has an array of them.
     pub fn arrive(self) -> Result<Incoming, Error> {
         let mut all = Vec::new();
-        for Sent { storage, given } in self.0 {
+        for Sent { storage, given, by_handle } in self.0 {
             let file = storage.identity();
             let goods = match given {
+                // Whose array it is, nobody need be told in the process that has it.
+                true if by_handle && Arc::strong_count(&storage) > 1 => Goods::Lent(storage),
                 true => Goods::Storage(Arc::new(sole(storage)?)),
                 false => Goods::Lent(storage),
             };

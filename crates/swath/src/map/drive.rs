@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_array::travel::{self, Outgoing};
+use swath_array::travel::{self, Outgoing, To};
 use swath_platform::cpu;
 
 use crate::cause::{Cause, Fault, What};
@@ -59,7 +59,8 @@ fn chunks<A: DeserializeOwned, R: Serialize>(turn: &mut Turn<'_>, call: impl Fn(
         let began = turn.descriptor.has(flag::MEASURE).then(Instant::now);
         out.extend_from_slice(if began.is_some() { &[0; 8] } else { &[] });
         let work = || items.clone().and_then(|items| chunk(turn, items, &held, &call, &mut out));
-        let (done, outgoing) = travel::replying(work);
+        let to = if turn.hand.inline { To::ThisProcess } else { To::AnotherProcess };
+        let (done, outgoing) = travel::replying(to, work);
         let done = done.and_then(|()| dispatch(turn, &held, outgoing, &mut out));
         if let (Some(began), Some(room)) = (began, out.get_mut(..8)) {
             room.copy_from_slice(&(began.elapsed().as_nanos() as u64).to_le_bytes());
@@ -78,7 +79,7 @@ fn dispatch(turn: &Turn<'_>, held: &InHand, outgoing: Outgoing, out: &mut Vec<u8
     freight::seal(&outgoing.items(), out);
     let sent = match turn.hand.inline {
         true => freight::keep_here(held.chunk(), outgoing),
-        false => freight::send(outgoing, freight::stamp(turn.hand.owner, turn.descriptor.epoch)),
+        false => freight::send(outgoing, freight::for_map(turn.hand.owner, turn.descriptor.epoch)),
     };
     sent.map_err(What::not_sent)
 }

@@ -60,9 +60,22 @@ fn run<A: DeserializeOwned, R: Serialize>(
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
     let cause = |what: Fault| Cause::new(worker, pid, *what);
-    let ends = items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
-    let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
-    panic_note::catching(|| freight::put_reply(&answer, out).map_err(What::unencodable::<R>))
+    let ends: Vec<Result<R, Cause>> =
+        items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
+    // An [`Answer`], but with each value encoded by itself: one that cannot be is that item's failure.
+    put(&(began.elapsed().as_nanos() as u64, ends.len()), out)?;
+    for end in ends {
+        let length = out.len();
+        if let Err(what) = put(&end, out) {
+            out.truncate(length);
+            put(&Err::<R, _>(cause(what)), out)?;
+        }
+    }
+    Ok(())
+}
+
+fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), Fault> {
+    panic_note::catching(|| freight::put_reply(value, out).map_err(What::unencodable::<T>))
 }
 
 /// A chunk on its way. One that could not be submitted waits for its turn like the others.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use swath_array::travel::{self, Item};
+use swath_array::travel::{self, Item, To};
 use swath_segment::Stamp;
 
 use super::allowance::Limits;
@@ -142,7 +142,7 @@ fn reply<A: DeserializeOwned, R: Serialize>(
             Ok(bytes)
         })
     };
-    let (answer, outgoing) = travel::replying(work);
+    let (answer, outgoing) = travel::replying(To::AnotherProcess, work);
     let sent = answer.and_then(|bytes| {
         let list = outgoing.items();
         let stamp = Stamp { slot: 0, generation: 0, lot: 0 };

@@ -121,6 +121,8 @@ impl IsolatedBuilder {
     ) -> Result<R> {
         let functions = Functions::name(driver, function)?;
         let luggage = Luggage::pack(args)?;
+        // Its answer may have the same handles.
+        let _until_it_is_decoded = luggage.lent.clone();
         let (reply, place) = memory_file::new("swath-answer").map_err(failed("memory for its answer"))?;
         // A call is over when it is over: whatever it has started ends with it.
         let settings = Settings { takes_group_along: true, ..self.settings };

@@ -3,7 +3,8 @@
 //!
 //! 1. The budget is what the pool was told, or what can be had when no such task is begun: of the tightest cgroup or of the machine, less
 //!    a reserve. Measured while none is begun, since those that run have taken a part of theirs already, and nobody knows which.
-//! 2. A task that needs more than all of it is refused when it is submitted.
+//! 2. A task that needs more than the pool was told, or than the cgroup or the machine has when all of it is free, less the reserve, is
+//!    refused when it is submitted: no waiting would help. What workers hold at the moment does not count for that.
 //! 3. The others wait in the order of priority and submission. The first of them is begun when it fits; until then none behind it is,
 //!    however small: a large one waits for those before it, and not for those after it. Tasks that say nothing overtake it.
 //! 4. When none is begun the first one fits, though less memory be there than when it was submitted: nothing would ever change that.
@@ -40,7 +41,10 @@ impl Drop for Share {
 /// What may be used, and why so much.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
+    /// Now.
     bytes: u64,
+    /// Ever.
+    most: u64,
     why: String,
 }
 
@@ -48,25 +52,26 @@ impl Budget {
     /// Step 1. Of a machine that does not say, everything.
     pub(crate) fn find(told: Option<u64>) -> Budget {
         if let Some(bytes) = told {
-            return Budget { bytes, why: "the pool's memory_budget".to_owned() };
+            return Budget { bytes, most: bytes, why: "the pool's memory_budget".to_owned() };
         }
         let Some(headroom) = memory::memory_headroom() else {
-            return Budget { bytes: u64::MAX, why: "the system does not say".to_owned() };
+            return Budget { bytes: u64::MAX, most: u64::MAX, why: "the system does not say".to_owned() };
         };
         let whose = headroom.cgroup.map_or("the machine".to_owned(), |dir| dir.display().to_string());
         let (limit, reserve) = (headroom.limit, headroom.limit / MEMORY_RESERVE_PARTS);
-        let why = format!("of the limit of {limit} bytes set by {whose}, less {reserve} in reserve");
-        Budget { bytes: headroom.available.saturating_sub(reserve), why }
+        let why = format!("the limit of {limit} bytes set by {whose}, less {reserve} in reserve");
+        let bytes = headroom.available.saturating_sub(reserve);
+        Budget { bytes, most: bytes.max(limit - reserve), why }
     }
 
     /// Step 2.
     pub(crate) fn check(&self, needed: u64) -> Result<(), Error> {
-        if needed <= self.bytes {
+        if needed <= self.most {
             return Ok(());
         }
-        let Budget { bytes, why } = self;
+        let Budget { most, why, .. } = self;
         Err(ErrorKind::Memory.with(format!(
-            "a task that needs {needed} bytes of memory can never run: {bytes} are available ({why})"
+            "a task that needs {needed} bytes of memory can never run: there are {most} at most ({why})"
         )))
     }
 }
@@ -167,7 +172,7 @@ mod tests {
         assert!(admission.is_empty());
         let error = admission.check(101).expect_err("too much");
         assert!(
-            error.to_string().contains("needs 101 bytes of memory can never run: 100 are available"),
+            error.to_string().contains("needs 101 bytes of memory can never run: there are 100 at most"),
             "{error}"
         );
     }

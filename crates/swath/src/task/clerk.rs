@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_array::travel::{self, Item};
+use swath_array::travel::{self, Item, To};
 use swath_platform::cpu;
 
 use super::cell::{State, Word};
@@ -112,14 +112,16 @@ impl Clerk {
         let Some(taken) = take(&table, post, hand) else { return false };
         post.set_current(Some((taken.cell, taken.word.serial())));
         // Arrays of its result are sent once it is known to be one.
-        let (mut result, outgoing) = travel::replying(|| self.run(&taken, hand));
+        let (mut result, outgoing) = travel::replying(To::AnotherProcess, || self.run(&taken, hand));
         if board.cell(hand.index).cancel.load(Ordering::Relaxed) == hand.claims {
             // It may have returned early since it was asked to: that is no result.
             result = Err(Box::new(What::Cancelled));
         }
         let list = if result.is_ok() { outgoing.items() } else { Vec::new() };
-        let sent = result
-            .and_then(|()| freight::send(outgoing, freight::stamp(hand.owner, 0)).map_err(What::not_sent));
+        let sent = result.and_then(|()| {
+            freight::send(outgoing, freight::for_task(hand.owner, taken.word.serial()))
+                .map_err(What::not_sent)
+        });
         self.answer(&taken, sent, &list, hand);
         hand.left -= 1;
         post.finished.fetch_add(1, Ordering::Relaxed);

@@ -226,8 +226,7 @@ impl Desk {
             }
         }
         books.workers.remove(&(owner.slot, owner.generation));
-        let its = freight::stamp(owner, 0);
-        self.inbox.forget(|stamp| *stamp == its);
+        self.inbox.forget(|stamp| freight::is_for_a_task_of(owner, stamp));
         let condemned = std::mem::take(&mut books.condemned);
         drop(books);
         // It may have died between an answer and the wake.

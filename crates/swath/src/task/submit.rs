@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swath_array::travel::{self, Lent};
+use swath_array::travel::{self, Lent, To};
 
 use super::admission::Budget;
 use super::call::Call;
@@ -232,7 +232,8 @@ fn here(id: u64, wishes: Wishes, call: &Call) -> Arc<Ticket> {
     let outcome = loop {
         let current = Current { task: id, attempt: causes.len() as u32, site: None };
         let mut out = Vec::new();
-        let (done, outgoing) = travel::replying(|| current.during(|| call.run_into(&mut out)));
+        let (done, outgoing) =
+            travel::replying(To::ThisProcess, || current.during(|| call.run_into(&mut out)));
         let arrays = done.and_then(|()| outgoing.arrive().map_err(What::not_sent));
         match arrays {
             Ok(arrays) => break Outcome::Value(Bytes::Heap(out), arrays),

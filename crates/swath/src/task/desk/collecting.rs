@@ -50,14 +50,24 @@ impl Desk {
                     cause.what = limit.map_or(What::Cancelled, |limit| What::TimedOut { limit });
                 }
                 if self.failed(books, index, word, &ticket, &cause) {
+                    self.forget_arrays(word);
                     return;
                 }
                 Err((kind_of(&cause.what), String::new()))
             }
         };
+        if outcome.is_err() {
+            self.forget_arrays(word);
+        }
         cell.step(word, Word::new(word.serial(), State::Free, None));
         self.vacate(books, index);
         self.resolve(books, &ticket, outcome);
+    }
+
+    /// What was sent for an answer that is none.
+    fn forget_arrays(&self, word: Word) {
+        let its = freight::for_task(word.owner(), word.serial());
+        self.inbox.forget(|stamp| *stamp == its);
     }
 
     /// A value, its list of arrays taken off and the arrays out of the inbox.

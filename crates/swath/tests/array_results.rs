@@ -1,0 +1,146 @@
+//! Arrays in results when only a part of them can travel, or when they come back to where they were: what fails is what has to, and
+//! nothing stays behind.
+
+mod stage;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use stage::{PROMISE, eventually, open_files};
+use swath::prelude::*;
+use swath::{Shared, isolated};
+use swath_platform::memory;
+
+fn main() -> ExitCode {
+    let tests: &[stage::Test] = stage::cast![
+        half_a_reply_leaves_nothing,
+        one_items_array_is_that_items_failure,
+        the_last_handle_comes_back_from_an_isolated_call,
+        a_handle_comes_back_wherever_the_task_runs,
+        an_inline_map_that_fails_keeps_nothing,
+        an_iterator_lends_nothing,
+        more_arrays_than_descriptors_raise_the_limit,
+        what_workers_hold_does_not_make_a_task_impossible,
+    ];
+    stage::main(tests, &[])
+}
+
+type Handle = ArrayHandle<f64, Ix1>;
+type Array = SharedArray<f64, Ix1>;
+
+fn pool(workers: usize) -> Pool {
+    Pool::builder().workers(workers).build().expect("a pool")
+}
+
+fn ramp(n: usize) -> Array {
+    SharedArray::from_shape_fn(n, |i| i as f64).expect("an array")
+}
+
+/// Kept by a worker: an array of which there is one is not its task's to give away.
+static KEPT: Mutex<Vec<Handle>> = Mutex::new(Vec::new());
+
+fn one_and_one_that_stays(n: usize) -> (Array, Array) {
+    let stays = ramp(n);
+    KEPT.lock().expect("whole").push(stays.handle());
+    (ramp(n), stays)
+}
+
+fn half_a_reply_leaves_nothing() {
+    let pool = pool(1);
+    pool.apply(|n| drop(one_and_one_that_stays(n)), 8).expect("warm");
+    let before = open_files();
+    for _ in 0..20 {
+        let error = pool.apply(|n| ramp(n).handle(), 8).map(drop);
+        error.expect("a handle of an array that is dropped is the array");
+        let error = pool.apply(one_and_one_that_stays, 1 << 17).map(drop).expect_err("one cannot go");
+        assert!(error.to_string().contains("a handle to it is"), "{error}");
+        let items = pool.imap_unordered(one_and_one_that_stays, [1 << 17]);
+        assert!(items.into_iter().all(|item| item.is_err()));
+    }
+    assert!(eventually(PROMISE, || open_files() <= before), "{} were open, {} are", before, open_files());
+}
+
+fn one_items_array_is_that_items_failure() {
+    let named = |n: usize| -> Array {
+        let options = SharedArray::options();
+        let options = if n == 2 { options.name("swath-test-named-item") } else { options.unnamed() };
+        options.create(n).expect("an array")
+    };
+    for workers in [0, 2] {
+        let pool = pool(workers);
+        // Where both ends are one process nothing has to go anywhere.
+        let expected = [true, workers == 0, true, true];
+        let items = pool.map_with(named, 1..5).chunk(4).each().expect("a map");
+        let whole: Vec<bool> = items.iter().map(|item| item.is_ok()).collect();
+        assert_eq!(whole, expected, "{workers} workers");
+        drop(items);
+        let items: Vec<bool> = pool.imap(named, 1..5).map(|item| item.is_ok()).collect();
+        assert_eq!(items, expected, "{workers} workers");
+    }
+}
+
+fn the_last_handle_comes_back_from_an_isolated_call() {
+    let handle = ramp(100).handle();
+    let back = isolated(|handle: Handle| handle, handle).expect("it comes back");
+    assert_eq!(back.view().sum(), 4950.0);
+}
+
+fn a_handle_comes_back_wherever_the_task_runs() {
+    let array = ramp(100);
+    for workers in [0, 1] {
+        let pool = pool(workers);
+        let back = pool.apply(|handle: Handle| handle, array.handle()).expect("it comes back");
+        assert!(back.view().as_ptr() == array.view().as_ptr(), "{workers} workers: the same memory");
+        let back =
+            pool.map(|handle: Handle| (handle.clone(), handle), [array.handle()]).expect("it comes back");
+        assert_eq!(back[0].1.view().sum(), 4950.0);
+    }
+}
+
+fn an_inline_map_that_fails_keeps_nothing() {
+    let pool = pool(0);
+    let before = open_files();
+    let third_fails = |n: usize| {
+        assert!(n < 3, "told to");
+        ramp(n + 1)
+    };
+    pool.map_chunked(third_fails, 0..4, 1).map(drop).expect_err("the third fails");
+    assert_eq!(open_files(), before);
+}
+
+fn an_iterator_lends_nothing() {
+    let pool = pool(1);
+    let array = ramp(4);
+    let queue = Shared::new(swath::sync::MessageQueue::with_capacity(1 << 12)).expect("a queue");
+    let items = (0..3_u64).inspect(|_| {
+        let error = queue.put(&array.handle()).expect_err("nobody would keep it");
+        assert!(error.to_string().contains("elsewhere nobody would keep its memory"), "{error}");
+    });
+    assert_eq!(pool.map(|n: u64| n, items).expect("values"), [0, 1, 2]);
+}
+
+fn more_arrays_than_descriptors_raise_the_limit() {
+    // The soft limit alone.
+    let (pid, limit) = (std::process::id().to_string(), "--nofile=60:");
+    let lowered = std::process::Command::new("prlimit").args(["--pid", &pid, limit]).status();
+    assert!(lowered.expect("prlimit of util-linux").success());
+    let pool = pool(1);
+    let many =
+        pool.apply(|n: usize| (0..n).map(|i| ramp(i + 1)).collect::<Vec<_>>(), 100).expect("all arrive");
+    assert!(many.iter().enumerate().all(|(i, array)| array.len() == i + 1));
+}
+
+fn what_workers_hold_does_not_make_a_task_impossible() {
+    let pool = pool(1);
+    static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    let hold = |bytes: usize| *HELD.lock().expect("whole") = vec![1; bytes];
+    let Some(room) = memory::memory_headroom() else { return };
+    // More than is left when the first is done, less than there is before.
+    let part = (room.available / 16).min(512 << 20);
+    let reserve = room.limit / swath::limits::MEMORY_RESERVE_PARTS;
+    let Some(needs) = room.available.checked_sub(reserve + part / 2) else { return };
+    let first = pool.submit_with(hold, part as usize).memory(needs).submit().expect("possible");
+    first.result().expect("done");
+    let again = pool.submit_with(|n: u64| n, 7).memory(needs).submit().expect("as possible as before");
+    assert_eq!(again.result().expect("a value"), 7);
+}
