@@ -48,7 +48,7 @@ pub(crate) struct Contract {
     pub(crate) limits: Limits,
     /// Each worker on a processor of its own.
     pub(crate) pin: bool,
-    /// Processors that its own pools may count on.
+    /// Processors that the pools of all workers may count on together.
     pub(crate) processors: usize,
 }
 

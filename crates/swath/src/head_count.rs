@@ -28,9 +28,15 @@ pub(crate) fn decide(asked: Option<usize>) -> Result<HeadCount, Error> {
 /// Processors that this process's pools may count on; more than any machine has where nobody shares them out.
 static SHARE: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// This process is a worker whose pool leaves it so many processors.
+/// This process may count on so many processors.
 pub(crate) fn count_on(processors: usize) {
     SHARE.store(processors.max(1), Ordering::Relaxed);
+}
+
+/// This process is one of `workers` workers who count on so many processors together.
+#[inline]
+pub(crate) fn share(processors: usize, workers: usize) {
+    count_on(processors / workers.max(1));
 }
 
 /// What this process's pools may count on, to be told to a process that it starts for one call.
@@ -38,10 +44,9 @@ pub(crate) fn budget() -> usize {
     SHARE.load(Ordering::Relaxed)
 }
 
-/// What each of `workers` workers of a pool of this process may count on.
-pub(crate) fn share_among(workers: usize) -> usize {
-    let own = budget().min(processors());
-    (own / workers.max(1)).max(1)
+/// What all workers of a pool of this process may count on together.
+pub(crate) fn to_share() -> usize {
+    budget().min(processors())
 }
 
 /// The processors that we may use, at least one.

@@ -326,7 +326,7 @@ impl PoolBuilder {
                     ));
                 }
                 let threads = self.threads.unwrap_or(1).max(1);
-                let contract = Contract { processors: head_count::share_among(workers), ..self.contract };
+                let contract = Contract { processors: head_count::to_share(), ..self.contract };
                 Staff::Crew(Crew::start(
                     Session::current()?,
                     (workers, self.most.min(WORKERS_MAX)),

@@ -192,7 +192,7 @@ fn initialize(hand: &mut Hand, contract: &Contract, beginning: Beginning) {
         // The mask may have changed since the pool was made: then it runs where it may.
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
-    head_count::count_on(contract.processors);
+    head_count::share(contract.processors, hand.board.wanted());
     let limited =
         contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
     let preloaded = || if beginning == Beginning::Copied { Ok(()) } else { contract.run_preload() };
@@ -235,6 +235,8 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         // Between turns, when no view of an array is left.
         hand.attach.retire();
         log::berth::follow();
+        // The pool may have been resized.
+        head_count::share(contract.processors, hand.board.wanted());
         if clerk.is_none() {
             clerk = hire_clerk(&mut hand);
         }

@@ -137,6 +137,14 @@ fn c29_nested_pools_share_the_processors() {
         assert_eq!(below, (processors / workers).max(1), "of {processors}");
         assert_eq!(further, (processors / workers / below).max(1), "of {processors}");
     }
+    let pool = Pool::builder().workers(processors.max(2)).build().expect("a pool");
+    let one = pool.try_submit(head_counts, ()).expect("room").result().expect("numbers");
+    assert_eq!(one.0, 1);
+    pool.resize(1).expect("possible");
+    // The one that is left, when the others have gone.
+    assert!(eventually(PROMISE, || pool.pids().len() == 1));
+    let all = pool.try_submit(head_counts, ()).expect("room").result().expect("numbers");
+    assert_eq!(all.0, processors, "they are its own now");
 }
 
 /// How deep it goes, or why it does not.
