@@ -326,3 +326,38 @@ impl fmt::Debug for Site {
         write!(f, "{} (pid {})", self.address.name, self.address.pid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use swath_platform::stream::Listener;
+
+    /// As if this process had been stopped for so long between its `connect` and its hello.
+    #[test]
+    fn who_was_too_slow_for_the_handshake_tries_again() {
+        let socket = format!("swath-test-handshake-{}", process::getpid());
+        let listener = Listener::bind(socket.as_bytes()).expect("a free name");
+        let pid = process::getpid();
+        let start_ticks = process::start_ticks(pid).expect("ours");
+        let name = "test".to_owned();
+        let site = Site::of(Address { name, socket, secret: [7; 16], pid, start_ticks, timeout: None });
+        let server = std::thread::spawn(move || {
+            let given_up = listener.accept().expect("somebody connects");
+            std::thread::sleep(HANDSHAKE);
+            drop(given_up);
+            let taken = listener.accept().expect("and again");
+            let said = receive(&taken, 1 << 10, None).expect("a frame").expect("hello");
+            assert_eq!(said.0.verb, verb::HELLO);
+            taken.send_all(&Frame::new().seal(verb::DONE, 0), None).expect("taken");
+            drop(taken);
+            // Who hangs up at once has ended, as far as anybody can tell.
+            drop(listener.accept().expect("a third time"));
+        });
+        let clock = || Clock::of(Patience::Default, None);
+        site.connect(&clock()).expect("the second time");
+        let error = site.connect(&clock()).expect_err("hung up on");
+        assert!(matches!(error, ManagedError::Gone { .. }), "{error}");
+        server.join().expect("no panic");
+        site.forget();
+    }
+}
