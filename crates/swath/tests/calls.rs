@@ -1,5 +1,6 @@
 //! A coordinator with a pool is killed at the stops of its system calls, while it starts up and while it shuts down: no
-//! process and no name of it is left.
+//! process and no name of it is left. A client of a manager is killed at those of its calls: each is made, or it is not, and nobody
+//! else notices.
 //!
 //! A sample by default; `SWATH_FULL=1` kills at every stop.
 
@@ -12,8 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use calls::{End, follow, opened};
 use stage::{PROMISE, Shm, eventually, is_full, marked};
-use swath::admin;
+use swath::managed::Counter;
 use swath::prelude::*;
+use swath::{Manager, admin};
 use swath_platform::process;
 
 /// What the environment of every process of one coordinator has.
@@ -26,8 +28,9 @@ fn main() -> ExitCode {
         killed_at_the_system_calls_of_its_start,
         killed_at_the_system_calls_of_its_shutdown,
         killed_at_the_system_calls_between,
+        a_managers_client_killed_at_its_system_calls,
     ];
-    stage::main(tests, stage::cast![coordinator])
+    stage::main(tests, stage::cast![coordinator, client])
 }
 
 /// The whole life of a coordinator. The paths do not exist: opening them tells the tracer where it is.
@@ -41,6 +44,41 @@ fn coordinator(_: &[String]) {
     drop(a);
     drop(pool);
     passes("over");
+}
+
+/// Two calls, the first with all that a connection needs.
+fn client(args: &[String]) {
+    let counter: Counter<String> = serde_json::from_str(&args[0]).expect("a proxy");
+    passes("calls");
+    counter.add("calls", 1).expect("the manager lives");
+    counter.add("calls", 1).expect("the manager lives");
+    passes("over");
+}
+
+fn a_managers_client_killed_at_its_system_calls() {
+    let manager = Manager::new().expect("a manager");
+    let counter = manager.counter::<String>().expect("a counter");
+    let own = manager.stats().expect("it answers").clients;
+    let json = serde_json::to_string(&counter).expect("a proxy is serde");
+    let patient = counter.within(PROMISE);
+    let (mut point, mut after) = (0, [0; 3]);
+    loop {
+        let before = patient.get("calls").expect("it answers");
+        let (end, passed) = run(&["client", &json], "calls", "over", point);
+        let made = patient.get("calls").expect("a client's death is nobody else's affair") - before;
+        assert!(
+            eventually(PROMISE, || manager.stats().expect("it answers").clients == own),
+            "its thread ends"
+        );
+        if end == End::Finished || passed < point {
+            assert_eq!(made, 2);
+            break;
+        }
+        after[made as usize] += 1;
+        point += 1;
+    }
+    println!("{point} kills: after none, one, both calls: {after:?}");
+    assert!(after.iter().all(|kills| *kills > 0), "{after:?}");
 }
 
 fn passes(sign: &str) {
@@ -64,7 +102,7 @@ fn killed_between(from: &str, to: &str) {
         println!("skipped: a /dev/shm of its own needs root and mount namespaces");
         return;
     }
-    let (_, stops) = run(from, to, usize::MAX);
+    let (_, stops) = run(&["coordinator"], from, to, usize::MAX);
     nothing_is_left(from, stops);
     assert!(stops > 20, "{stops} stops between {from} and {to}");
     let stride = if is_full() { 1 } else { stops.div_ceil(SAMPLE) };
@@ -73,7 +111,7 @@ fn killed_between(from: &str, to: &str) {
     let mut point = 0;
     let (mut kills, mut reclaimed) = (0, 0);
     loop {
-        let (end, passed) = run(from, to, point);
+        let (end, passed) = run(&["coordinator"], from, to, point);
         reclaimed += usize::from(nothing_is_left(from, point));
         if end == End::Finished || passed < point {
             break;
@@ -85,11 +123,11 @@ fn killed_between(from: &str, to: &str) {
     assert!(kills * stride >= stops / 2, "{kills} kills, one in {stride} of {stops} stops");
 }
 
-/// Follows a coordinator and kills it at the given stop after it passed `from`, or when it passes `to`. How it ended, and
+/// Follows who plays that role and kills it at the given stop after it passed `from`, or when it passes `to`. How it ended, and
 /// the stops that it made in between.
-fn run(from: &str, to: &str, point: usize) -> (End, usize) {
+fn run(role: &[&str], from: &str, to: &str, point: usize) -> (End, usize) {
     let mut command = Command::new(std::env::current_exe().expect("our own path"));
-    command.args(["role", "coordinator"]).env(MARK, mark(true));
+    command.arg("role").args(role).env(MARK, mark(true));
     let (mut between, mut passed) = (false, 0);
     let end = follow(&mut command, |thread| {
         let sign = opened(thread);
