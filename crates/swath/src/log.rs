@@ -46,6 +46,9 @@
 //! `write`, and idle workers cost nothing. The service thread must not do it: a subscriber that waits would stop fences and replacements. No order is promised
 //! between lines of output and records.
 //!
+//! **What a panic says where panics abort** is written past level and subscriber by the panic's hook ([`berth::leave`]): nobody comes back to tell
+//! it otherwise. The hook waits for the pen only a moment, since its own thread may have it.
+//!
 //! **How they arrive.** `tracing` wants metadata that is static, so the coordinator has one callsite per level, target `swath::worker`, with
 //! the fields `message`, `worker`, `pid`, `task`, `chunk`, `target`, `file`, `line`, `spans`, `fields` and `time_ns`. Before it emits, it asks
 //! the subscriber's `enabled` with metadata that has the record's own target, level, file and line: filters by target work as

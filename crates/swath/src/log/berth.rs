@@ -2,19 +2,26 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, Instant, SystemTime};
 
 use swath_platform::{file, fork, process};
-use tracing_core::{Dispatch, LevelFilter, callsite, dispatcher};
+use tracing_core::{Dispatch, Level, LevelFilter, callsite, dispatcher};
 
 use super::file::LogFile;
 use super::record::{Record, filter_of, seal};
 use super::ring::{Ring, Writer};
 use super::scribe::Scribe;
 use crate::board::Board;
+use crate::panic_note;
 
 /// The descriptor under which workers inherit the reader's bell.
 pub(crate) const BELL_FD: i32 = 4;
+
+/// The target of what a panic said.
+const PANIC: &str = "panic";
+/// How long a process that aborts waits for the pen.
+const PEN_WITHIN: Duration = Duration::from_millis(50);
 
 static BERTH: OnceLock<Berth> = OnceLock::new();
 /// The number of the task in hand; 0: none. Of the process, not of a thread: a task's threads work for it too.
@@ -49,7 +56,23 @@ pub(crate) fn begin(ring: Ring<'static>, bell: OwnedFd, board: Board, index: usi
     let pen = Mutex::new(Pen { writer: Writer::new(ring), sequence: 0, file });
     let (level, offered) = (AtomicU64::new(0), AtomicBool::new(false));
     let _ = BERTH.set(Berth { ring, bell, board, index, pid, level, offered, pen });
+    if cfg!(panic = "abort") {
+        panic_note::install();
+    }
     follow();
+}
+
+/// What a panic said, in a process that aborts of it: written whatever the level is, and whichever subscriber this thread has.
+pub(crate) fn leave(file: &str, line: u32, message: &str) {
+    let Some(berth) = BERTH.get().filter(|berth| berth.is_ours()) else { return };
+    let target = PANIC;
+    let record = Record { target, file, line, message, ..berth.blank(Level::ERROR) };
+    let mut words = Vec::new();
+    record.encode(&mut words);
+    // This thread itself may have it: what wrote a line to the file has panicked.
+    if let Some(pen) = berth.pen_within(PEN_WITHIN) {
+        berth.write(pen, &mut words, &record);
+    }
 }
 
 /// Between turns: the level that the coordinator wants now.
@@ -89,27 +112,50 @@ impl Berth {
         filter_of(self.level.load(Ordering::Relaxed))
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Not a forked copy.
     #[inline]
     pub(super) fn is_ours(&self) -> bool {
         fork::is_own(self.pid)
     }
 
-    pub(super) fn task(&self) -> Option<u64> {
-        Some(TASK.load(Ordering::Relaxed)).filter(|task| *task != 0)
-    }
-
-    pub(super) fn chunk(&self) -> Option<u64> {
-        self.board.cell(self.index).in_hand().map(|chunk| chunk as u64)
+    /// A record of this moment that says nothing yet.
+    pub(super) fn blank(&self, level: Level) -> Record<'static> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Record {
+            level,
+            pid: self.pid,
+            sequence: 0,
+            time_ns: now.as_nanos() as u64,
+            task: Some(TASK.load(Ordering::Relaxed)).filter(|task| *task != 0),
+            chunk: self.board.cell(self.index).in_hand().map(|chunk| chunk as u64),
+            target: "",
+            file: "",
+            line: 0,
+            message: "",
+            spans: "",
+            fields: "",
+        }
     }
 
     /// Steps 1 to 4, with the record's words.
     pub(super) fn put(&self, words: &mut [u64], record: &Record<'_>) {
-        let mut pen = self.pen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write(self.pen.lock().unwrap_or_else(PoisonError::into_inner), words, record);
+    }
+
+    /// The pen, unless somebody does not let go of it.
+    fn pen_within(&self, patience: Duration) -> Option<MutexGuard<'_, Pen>> {
+        let begun = Instant::now();
+        loop {
+            match self.pen.try_lock() {
+                Ok(pen) => return Some(pen),
+                Err(TryLockError::Poisoned(pen)) => return Some(pen.into_inner()),
+                Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => return None,
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+    }
+
+    fn write(&self, mut pen: MutexGuard<'_, Pen>, words: &mut [u64], record: &Record<'_>) {
         seal(words, pen.sequence);
         pen.sequence += 1;
         pen.writer.append(words);

@@ -1,7 +1,6 @@
 //! The subscriber of a worker: what is said there becomes a record.
 
 use std::cell::RefCell;
-use std::time::SystemTime;
 
 use tracing_core::span::{Attributes, Current, Id, Record as Values};
 use tracing_core::{Event, Interest, LevelFilter, Metadata, Subscriber};
@@ -40,20 +39,14 @@ impl Scribe {
         event.record(&mut desk.said);
         self.spans.around(event, &mut desk.spans);
         let metadata = event.metadata();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let record = Record {
-            level: *metadata.level(),
-            pid: self.berth.pid(),
-            sequence: 0,
-            time_ns: now.as_nanos() as u64,
-            task: self.berth.task(),
-            chunk: self.berth.chunk(),
             target: metadata.target(),
             file: metadata.file().unwrap_or_default(),
             line: metadata.line().unwrap_or_default(),
             message: &desk.said.message.0,
             spans: &desk.spans,
             fields: &desk.said.fields.0,
+            ..self.berth.blank(*metadata.level())
         };
         record.encode(&mut desk.words);
         self.berth.put(&mut desk.words, &record);
