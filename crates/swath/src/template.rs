@@ -20,7 +20,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use crate::board::Board;
 use crate::cause::What;
 use crate::contract::Contract;
 use crate::limits::TERM_GRACE;
-use crate::log::{self, berth::BELL_FD};
+use crate::log;
 use crate::process::lineage;
 use crate::worker::{self, Assignment, Beginning, EXIT_CANNOT_BEGIN, EXIT_INITIALIZER};
 
@@ -138,17 +138,15 @@ struct Template<'m> {
 }
 
 fn begin<'m>(membership: &'m Membership, args: &[OsString]) -> Result<Template<'m>, String> {
-    if !file::is_open(ORDERS_FD) || !file::is_open(BELL_FD) {
-        return Err("it has no socket, or no bell".to_owned());
+    if !file::is_open(ORDERS_FD) {
+        return Err("it has no socket".to_owned());
     }
     // SAFETY: our starter passes its socket under this number, and nobody has looked at it before.
     let socket = unsafe { UnixStream::from_raw_fd(ORDERS_FD) };
-    // SAFETY: the same of its bell; it is given up at once, for a copy to take.
-    let bell = unsafe { log::place::bell() };
-    // Programs that the hook starts have no use for them.
-    let inherited = file::set_close_on_exec(&socket).and_then(|()| file::set_close_on_exec(&bell));
-    inherited.map_err(|e| format!("its descriptors: {e}"))?;
-    let _ = bell.into_raw_fd();
+    // Programs that the hook starts have no use for it.
+    file::set_close_on_exec(&socket).map_err(|e| format!("its socket: {e}"))?;
+    // SAFETY: the same of its bell, which every copy has too.
+    unsafe { log::place::bell() }?;
     let assignment = Assignment::from_args(args).ok_or("its command line is not a template's")?;
     let coordinator = membership.coordinator_pid;
     let mut cache = Attachments::new(membership.control, membership.slot);

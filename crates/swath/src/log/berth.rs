@@ -1,4 +1,4 @@
-//! A worker's place at its ring: the level, what it has in hand, the one pen of all its threads.
+//! A process's place at its ring: the level, what it has in hand, the one pen of all its threads.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,9 +15,6 @@ use super::scribe::Scribe;
 use crate::board::Board;
 use crate::panic_note;
 
-/// The descriptor under which workers inherit the reader's bell.
-pub(crate) const BELL_FD: i32 = 4;
-
 /// The target of what a panic said.
 const PANIC: &str = "panic";
 /// How long a process that aborts waits for the pen.
@@ -27,12 +24,12 @@ static BERTH: OnceLock<Berth> = OnceLock::new();
 /// The number of the task in hand; 0: none. Of the process, not of a thread: a task's threads work for it too.
 static TASK: AtomicU64 = AtomicU64::new(0);
 
-/// What the worker's subscriber needs.
+/// What the process's subscriber needs.
 pub(super) struct Berth {
     ring: Ring<'static>,
-    bell: OwnedFd,
-    board: Board,
-    index: usize,
+    bell: &'static OwnedFd,
+    /// A worker's: where it notes what it has in hand.
+    cell: Option<(Board, usize)>,
     pid: u32,
     level: AtomicU64,
     offered: AtomicBool,
@@ -46,16 +43,14 @@ struct Pen {
 }
 
 /// Takes the place, before any of the user's code runs.
-pub(crate) fn begin(ring: Ring<'static>, bell: OwnedFd, board: Board, index: usize) {
-    // Programs that kernels start have no use for it.
-    let _ = file::set_close_on_exec(&bell);
+pub(crate) fn begin(ring: Ring<'static>, bell: &'static OwnedFd, cell: Option<(Board, usize)>) {
     let pid = process::getpid();
     fork::mark_own();
     let directory = ring.directory();
     let file = (!directory.is_empty()).then(|| LogFile::open(directory.as_ref(), pid)).flatten();
     let pen = Mutex::new(Pen { writer: Writer::new(ring), sequence: 0, file });
     let (level, offered) = (AtomicU64::new(0), AtomicBool::new(false));
-    let _ = BERTH.set(Berth { ring, bell, board, index, pid, level, offered, pen });
+    let _ = BERTH.set(Berth { ring, bell, cell, pid, level, offered, pen });
     if cfg!(panic = "abort") {
         panic_note::install();
     }
@@ -127,7 +122,7 @@ impl Berth {
             sequence: 0,
             time_ns: now.as_nanos() as u64,
             task: Some(TASK.load(Ordering::Relaxed)).filter(|task| *task != 0),
-            chunk: self.board.cell(self.index).in_hand().map(|chunk| chunk as u64),
+            chunk: self.chunk(),
             target: "",
             file: "",
             line: 0,
@@ -135,6 +130,11 @@ impl Berth {
             spans: "",
             fields: "",
         }
+    }
+
+    fn chunk(&self) -> Option<u64> {
+        let (board, index) = self.cell.as_ref()?;
+        board.cell(*index).in_hand().map(|chunk| chunk as u64)
     }
 
     /// Steps 1 to 4, with the record's words.
@@ -165,7 +165,7 @@ impl Berth {
         }
         drop(pen);
         if rings {
-            file::ring(&self.bell);
+            file::ring(self.bell);
         }
     }
 }

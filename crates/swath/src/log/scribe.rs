@@ -1,4 +1,4 @@
-//! The subscriber of a worker: what is said there becomes a record.
+//! The subscriber of a worker, or of a process of one's own: what is said there becomes a record.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use super::record::Record;
 use super::spans::Spans;
 use super::text::Said;
 
-/// Writes a worker's events to its ring, and to its file if it has one.
+/// Writes a process's events to its ring, and to its file if it has one.
 pub(super) struct Scribe {
     berth: &'static Berth,
     spans: Spans,

@@ -4,7 +4,7 @@
 //! so that they unwind, whatever the profile says.
 
 use swath::prelude::*;
-use swath::{LevelFilter, What};
+use swath::{LevelFilter, Process, What};
 
 fn main() {
     swath::init();
@@ -17,6 +17,8 @@ fn main() {
     a_phase();
     a_thread_of_a_task();
     an_initializer();
+    an_isolated_call();
+    a_process();
     println!("whatever panicked has said why");
 }
 
@@ -82,4 +84,18 @@ fn an_initializer() {
     let load = |_: ()| -> () { panic!("no model") };
     let built = pool().initializer(load, ()).build();
     expect(&built.err().expect("no pool"), ": no model");
+}
+
+fn an_isolated_call() {
+    let call = |n: u32| -> u32 { panic!("{n} is too much") };
+    let error = swath::isolated_with().log_level(LevelFilter::OFF).call(call, 9).expect_err("it panics");
+    assert_eq!(error.kind(), ErrorKind::Died, "{error}");
+    expect(&error, ": 9 is too much");
+}
+
+fn a_process() {
+    let process = Process::spawn(|_: ()| -> () { panic!("at all") }, ()).expect("started");
+    assert_eq!(process.join().expect("ours").signal(), Some(6));
+    let failure = process.failure().expect("it failed");
+    assert!(failure.last_words.len() == 1 && failure.last_words[0].ends_with(": at all"), "{failure}");
 }
