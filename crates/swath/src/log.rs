@@ -41,6 +41,10 @@
 //! relay is not woken for it: the first record rings the bell. If none came, the service thread takes it off the relay's list by itself.
 //! The level is the one of the moment when it is started, for it has no turns between which it could look.
 //!
+//! **A template** has a ring as a process has. What it is copied with is its subscriber and its place: the subscriber looks the place up at
+//! each event, finds in a copy the template's, whose process it is not, and writes nothing, until the copy has taken its own, as a spawned
+//! worker does.
+//!
 //! **Levels of processes.** A process that starts processes is a coordinator whose subscriber is its own Scribe: what is said further down
 //! travels up level by level, each of which shows it to the next as an event of its own with the one below in its fields.
 //!

@@ -3,7 +3,7 @@
 //!
 //! | step | who | what |
 //! |---|---|---|
-//! | T1 | service thread | starts the template as it starts a worker: a slot, control segment, bell, output; and a socket as descriptor 5 |
+//! | T1 | service thread | starts the template as it starts a worker: a slot, control segment, bell, output; the ring of its log as descriptor 5, and a socket as 6 |
 //! | T2 | template | as a worker: SIGKILL at the coordinator's death, is its parent the coordinator?; waits until the slot has its pid, enters |
 //! | T3 | template | runs the hook, looks whether it is alone, says so: READY, or FAILED and why |
 //! | T4 | service thread | for each worker: arena, slot, pipes; an order over the socket; the copy's pid in its cell is 0 |
@@ -11,6 +11,9 @@
 //! | T6 | copy | closes the socket, takes its pipes for standard output and error, and begins as a spawned worker does |
 //! | T7 | template | says COPIED, or REFUSED and the error's number |
 //! | T8 | service thread | reads the pid from the cell, opens a pidfd, closes its ends of the pipes, watches, enters pid and start time |
+//!
+//! What the hook says by `tracing` goes to a ring of the template's own ([`crate::log`]), under the name `swath-template`; a copy has a ring
+//! of its own from T6 on, and never writes to the template's.
 //!
 //! *The template is killed*: a worker exists if and only if its pid is in the cell, since the kernel writes both in one system call. So
 //! whoever buries the template takes over the workers that were made, and orders the others anew from the next one. Workers do not notice. *A
@@ -38,7 +41,7 @@ use crate::process::lineage;
 use crate::worker::{self, Assignment, Beginning, EXIT_CANNOT_BEGIN, EXIT_INITIALIZER};
 
 /// The descriptor of the socket by which orders come.
-pub(crate) const ORDERS_FD: i32 = 5;
+pub(crate) const ORDERS_FD: i32 = 6;
 
 /// A worker that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +148,9 @@ fn begin<'m>(membership: &'m Membership, args: &[OsString]) -> Result<Template<'
     let socket = unsafe { UnixStream::from_raw_fd(ORDERS_FD) };
     // Programs that the hook starts have no use for it.
     file::set_close_on_exec(&socket).map_err(|e| format!("its socket: {e}"))?;
-    // SAFETY: the same of its bell, which every copy has too.
-    unsafe { log::place::bell() }?;
+    // SAFETY: the same of its ring; and of its bell, which every copy has too.
+    let (ring, bell) = unsafe { (log::place::inherited()?, log::place::bell()?) };
+    log::berth::begin_template(ring, bell);
     let assignment = Assignment::from_args(args).ok_or("its command line is not a template's")?;
     let coordinator = membership.coordinator_pid;
     let mut cache = Attachments::new(membership.control, membership.slot);

@@ -1,17 +1,18 @@
-//! What processes of one's own say by `tracing` arrives at the subscriber that was in force where they were started: in order, with their
-//! names, however they end; over two levels too.
+//! What processes of one's own, and templates of workers, say by `tracing` arrives at the subscriber that was in force where they were
+//! started: in order, with their names, however they end; over two levels too.
 
 #[path = "care/ear.rs"]
 mod ear;
 #[path = "care/patience.rs"]
 mod patience;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use swath::prelude::*;
 use swath::process::{IsolatedBuilder, Output, ProcessBuilder};
-use swath::{Level, LevelFilter, Manager, Process, isolated_with};
+use swath::{Level, LevelFilter, Manager, Process, StartMethod, isolated_with};
 use swath_platform::{process, signal};
 use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher, span};
 
@@ -262,6 +263,92 @@ fn a_managers_server_is_heard_and_has_last_words() {
     let error = object.apply(add, 4).expect_err("it aborts");
     assert!(error.to_string().contains("SIGABRT; its last words: INFO process_logs: adding 2 | "), "{error}");
     assert!(ear.heard().iter().all(|event| event.get("process") == "store"), "{:?}", ear.heard());
+}
+
+// ---- a template ------------------------------------------------------------------------------------------------------
+
+fn copies(workers: usize) -> swath::PoolBuilder {
+    Pool::builder().workers(workers).start_method(StartMethod::Forkserver).log_level(Level::TRACE)
+}
+
+fn load(folder: PathBuf) {
+    let span = tracing::info_span!("loading");
+    span.in_scope(|| count_to(3));
+    let told = format!("{} {}", process::getpid(), open_logs(&folder));
+    std::fs::write(folder.join("told"), told).expect("written");
+}
+
+/// How many files of logs in this folder this process has open.
+fn open_logs(folder: &Path) -> usize {
+    let files = std::fs::read_dir("/proc/self/fd").expect("/proc").flatten();
+    let files = files.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    files.filter(|path| path.starts_with(folder)).count()
+}
+
+#[test]
+fn a_hook_is_heard_and_its_copies_speak_for_themselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().canonicalize().expect("a path");
+    let ear = Ear::default();
+    let pool = ear.pool(copies(2).preload(load, path.clone()).log_to_files(path.clone()));
+    let speak = |folder: PathBuf| {
+        tracing::info!("a worker speaks");
+        std::thread::spawn(|| tracing::info!("its thread speaks")).join().expect("no panic");
+        open_logs(&folder)
+    };
+    for _ in 0..20 {
+        assert_eq!(
+            pool.apply(speak, path.clone()).expect("a value"),
+            1,
+            "its own file, and not the template's"
+        );
+    }
+    let pids = pool.pids();
+    drop(pool);
+    let told = std::fs::read_to_string(path.join("told")).expect("the hook ran");
+    let (template, open) = told.split_once(' ').expect("two numbers");
+    assert_eq!(open, "1");
+    let (of_hook, of_workers): (Vec<_>, Vec<_>) =
+        ear.heard().into_iter().partition(|event| !event.get("process").is_empty());
+    assert_eq!(counted(&of_hook), 3, "once: {of_hook:?}");
+    for event in &of_hook {
+        let said = (event.get("process"), event.get("pid"), event.get("spans"), event.get("worker"));
+        assert_eq!(said, ("swath-template", template, "loading", ""));
+    }
+    assert_eq!(of_workers.len(), 40);
+    for event in &of_workers {
+        assert!(pids.contains(&(event.number("pid") as u32)) && event.number("worker") < 2, "{event:?}");
+        assert!(event.number("task") > 0 && event.get("spans").is_empty(), "{event:?}");
+    }
+    let lines = |pid: &str| {
+        let file = path.join(format!("{}-{pid}.log", program()));
+        std::fs::read_to_string(file).expect("a file").lines().count()
+    };
+    assert_eq!(lines(template), 3);
+    assert_eq!(pids.iter().map(|pid| lines(&pid.to_string())).sum::<usize>(), 40);
+}
+
+#[test]
+fn a_template_that_dies_in_its_hook_has_last_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let die = |_: PathBuf| {
+        count_to(2);
+        std::process::abort();
+    };
+    let ear = Ear::default();
+    let build = || copies(2).preload::<_, ()>(die, folder.path().to_owned()).build();
+    let error = ear.listen(build).err().expect("it aborts");
+    assert_eq!(error.kind(), ErrorKind::Initializer);
+    let words = "SIGABRT; its last words: INFO process_logs: counting n=0 | INFO process_logs: counting n=1";
+    assert!(error.to_string().ends_with(words), "{error}");
+    assert_eq!(counted(&ear.heard()), 2);
+    // Who says itself what went wrong is not asked for more.
+    let fail = |_: ()| -> Result<(), String> {
+        tracing::info!("trying");
+        Err("no model".to_owned())
+    };
+    let error = copies(1).try_preload(fail, ()).build().err().expect("it fails");
+    assert!(error.to_string().ends_with("no model"), "{error}");
 }
 
 // ---- who listens -----------------------------------------------------------------------------------------------------

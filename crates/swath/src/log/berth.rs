@@ -21,6 +21,8 @@ const PANIC: &str = "panic";
 const PEN_WITHIN: Duration = Duration::from_millis(50);
 
 static BERTH: OnceLock<Berth> = OnceLock::new();
+/// The template's, of which a copy has a copy until it has its own.
+static TEMPLATES: OnceLock<Berth> = OnceLock::new();
 /// The number of the task in hand; 0: none. Of the process, not of a thread: a task's threads work for it too.
 static TASK: AtomicU64 = AtomicU64::new(0);
 
@@ -42,15 +44,40 @@ struct Pen {
     file: Option<LogFile>,
 }
 
-/// Takes the place, before any of the user's code runs.
+/// The place of this process.
+#[inline]
+pub(super) fn current() -> Option<&'static Berth> {
+    BERTH.get().or_else(|| TEMPLATES.get())
+}
+
+/// Takes the place, before any of the user's code runs; in a copy of a template, before any more of it does.
 pub(crate) fn begin(ring: Ring<'static>, bell: &'static OwnedFd, cell: Option<(Board, usize)>) {
+    take(&BERTH, ring, bell, cell);
+    let Some(left) = TEMPLATES.get() else { return };
+    // It has one thread: nobody has the pen.
+    left.pen.lock().unwrap_or_else(PoisonError::into_inner).file = None;
+    // The level is another place's now.
+    callsite::rebuild_interest_cache();
+}
+
+/// As [`begin`], of a template.
+pub(crate) fn begin_template(ring: Ring<'static>, bell: &'static OwnedFd) {
+    take(&TEMPLATES, ring, bell, None);
+}
+
+fn take(
+    place: &'static OnceLock<Berth>,
+    ring: Ring<'static>,
+    bell: &'static OwnedFd,
+    cell: Option<(Board, usize)>,
+) {
     let pid = process::getpid();
     fork::mark_own();
     let directory = ring.directory();
     let file = (!directory.is_empty()).then(|| LogFile::open(directory.as_ref(), pid)).flatten();
     let pen = Mutex::new(Pen { writer: Writer::new(ring), sequence: 0, file });
     let (level, offered) = (AtomicU64::new(0), AtomicBool::new(false));
-    let _ = BERTH.set(Berth { ring, bell, cell, pid, level, offered, pen });
+    let _ = place.set(Berth { ring, bell, cell, pid, level, offered, pen });
     if cfg!(panic = "abort") {
         panic_note::install();
     }
@@ -59,7 +86,7 @@ pub(crate) fn begin(ring: Ring<'static>, bell: &'static OwnedFd, cell: Option<(B
 
 /// What a panic said, in a process that aborts of it: written whatever the level is, and whichever subscriber this thread has.
 pub(crate) fn leave(file: &str, line: u32, message: &str) {
-    let Some(berth) = BERTH.get().filter(|berth| berth.is_ours()) else { return };
+    let Some(berth) = current().filter(|berth| berth.is_ours()) else { return };
     let target = PANIC;
     let record = Record { target, file, line, message, ..berth.blank(Level::ERROR) };
     let mut words = Vec::new();
@@ -73,7 +100,7 @@ pub(crate) fn leave(file: &str, line: u32, message: &str) {
 /// Between turns: the level that the coordinator wants now.
 #[inline]
 pub(crate) fn follow() {
-    if let Some(berth) = BERTH.get()
+    if let Some(berth) = current()
         && berth.ring.level() != berth.level.load(Ordering::Relaxed)
     {
         berth.change();
@@ -95,7 +122,7 @@ impl Berth {
         // Not before somebody listens: a kernel that has a subscriber of its own may need the place.
         let first = !self.offered.swap(true, Ordering::Relaxed);
         // The program's own subscriber, if it has one already, is not ours to replace.
-        let installed = first && dispatcher::set_global_default(Dispatch::new(Scribe::new(self))).is_ok();
+        let installed = first && dispatcher::set_global_default(Dispatch::new(Scribe::default())).is_ok();
         if !installed {
             // Callsites, and the process's level, are asked about anew.
             callsite::rebuild_interest_cache();

@@ -1,7 +1,9 @@
 //! The reader's side of a ring: a journal per life of the process that writes there, as far as it is not shown.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -100,11 +102,21 @@ impl Journal {
     /// [`RING_FD`](super::place::RING_FD). What it says is for the subscriber that is in force here, at the level of now. Its reader sleeps.
     pub(crate) fn of_process(name: &str, options: &Options) -> Result<(Arc<Journal>, File)> {
         static BACKLOG: LazyLock<Backlog> = LazyLock::new(Backlog::default);
-        let (sheet, file, _) = Sheet::new().map_err(no_memory)?;
-        let ring = Ring::reset(sheet.words(), rank(options.level()), options.directory());
-        ring.doze(Sleep::Asleep, &Reader::default());
+        let level = rank(options.level());
+        Journal::asleep(name, (level, options.directory()), subscriber(), BACKLOG.clone()).map_err(no_memory)
+    }
+
+    /// As [`Journal::of_process`], with all that there is to say.
+    pub(super) fn asleep(
+        name: &str,
+        (level, directory): (u64, &OsStr),
+        subscriber: Option<Dispatch>,
+        backlog: Backlog,
+    ) -> io::Result<(Arc<Journal>, File)> {
+        let (sheet, file, _) = Sheet::new()?;
+        Ring::reset(sheet.words(), level, directory).doze(Sleep::Asleep, &Reader::default());
         let speaker = Speaker::Process(name.to_owned());
-        Ok((Journal::new(speaker, Arc::new(sheet), subscriber(), BACKLOG.clone()), file))
+        Ok((Journal::new(speaker, Arc::new(sheet), subscriber, backlog), file))
     }
 
     /// Held for a copy of the ring at most: nobody's code runs under it.
@@ -183,6 +195,6 @@ impl Journal {
 }
 
 #[cold]
-pub(super) fn no_memory(error: std::io::Error) -> crate::Error {
+pub(super) fn no_memory(error: io::Error) -> crate::Error {
     ErrorKind::Memory.with(format!("memory for a log: {error}")).caused_by(error)
 }

@@ -1,6 +1,7 @@
 //! The logs of a pool: a ring per cell, used by one worker after the other, and a journal per worker's life.
 
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,9 @@ use super::record::rank;
 use super::ring::Ring;
 use crate::error::Result;
 use crate::memory_file::Place;
+
+/// Under which name a template speaks.
+const TEMPLATE: &str = "swath-template";
 
 /// The logs of one pool's workers.
 pub(crate) struct Journals {
@@ -60,6 +64,12 @@ impl Journals {
         let (sheet, subscriber) = (cell.sheet.clone(), self.subscriber.clone());
         cell.journal = Some(Journal::new(Speaker::Worker(index), sheet, subscriber, self.backlog.clone()));
         cell.place.into()
+    }
+
+    /// The journal of a template that is about to be started, and the file with its ring, as of a process.
+    pub(crate) fn open_template(&self) -> io::Result<(Arc<Journal>, File)> {
+        let told = (self.level.load(Ordering::Relaxed), self.options.directory());
+        Journal::asleep(TEMPLATE, told, self.subscriber.clone(), self.backlog.clone())
     }
 
     /// The journal of the worker that has been started there.

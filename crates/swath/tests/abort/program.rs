@@ -4,7 +4,7 @@
 //! so that they unwind, whatever the profile says.
 
 use swath::prelude::*;
-use swath::{LevelFilter, Process, What};
+use swath::{LevelFilter, Process, StartMethod, What};
 
 fn main() {
     swath::init();
@@ -17,6 +17,7 @@ fn main() {
     a_phase();
     a_thread_of_a_task();
     an_initializer();
+    a_preload_hook();
     an_isolated_call();
     a_process();
     println!("whatever panicked has said why");
@@ -84,6 +85,12 @@ fn an_initializer() {
     let load = |_: ()| -> () { panic!("no model") };
     let built = pool().initializer(load, ()).build();
     expect(&built.err().expect("no pool"), ": no model");
+}
+
+fn a_preload_hook() {
+    let load = |_: ()| -> () { panic!("no data") };
+    let built = pool().start_method(StartMethod::Forkserver).preload(load, ()).build();
+    expect(&built.err().expect("no pool"), ": no data");
 }
 
 fn an_isolated_call() {
