@@ -46,7 +46,8 @@
 //! worker does.
 //!
 //! **Levels of processes.** A process that starts processes is a coordinator whose subscriber is its own Scribe: what is said further down
-//! travels up level by level, each of which shows it to the next as an event of its own with the one below in its fields.
+//! travels up level by level: with the target, place, time and spans of the original, as an event of the process that this coordinator has
+//! started; who said it, and in hand of what, stands behind the original's fields.
 //!
 //! **Why step 5 takes no garbage.** Let the reader copy the record at `at`, and suppose one of its loads returned a word that was
 //! stored for another record. Stores go to the same place only a whole ring later, so that record ends beyond `at` plus the ring's length,
@@ -72,6 +73,7 @@
 //! the subscriber's `enabled` with metadata that has the record's own target, level, file and line: filters by target work as
 //! if the event had happened here.
 
+mod below;
 pub(crate) mod berth;
 mod emit;
 mod file;

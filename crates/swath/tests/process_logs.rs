@@ -414,7 +414,11 @@ fn be_slow(_: ()) {
 fn parent(grandchild_ends_first: bool) {
     tracing::info!("the child speaks");
     let pool = Pool::builder().workers(1).build().expect("a pool");
-    pool.apply(|_: ()| tracing::warn!(target: "deep", n = 1, "a worker speaks"), ()).expect("a value");
+    let speak = |_: ()| {
+        let span = tracing::info_span!("outer", n = 2);
+        span.in_scope(|| tracing::warn!(target: "deep", n = 1, "a worker speaks"));
+    };
+    pool.apply(speak, ()).expect("a value");
     drop(pool);
     swath::isolated(|_: ()| tracing::info!("a call speaks"), ()).expect("a value");
     let grandchild = Process::builder().name("grandchild").spawn(count_to, 30).expect("started");
@@ -433,6 +437,20 @@ fn what_is_said_two_levels_down_comes_up() {
         let heard = ear.heard();
         assert!(heard.iter().all(|event| event.get("process") == "child"), "{heard:?}");
         assert!(heard.iter().all(|event| event.number("pid") == u64::from(child.id())), "{heard:?}");
+        let find =
+            |said: &str| heard.iter().find(|event| event.get("message") == said).expect("it came").clone();
+        let (worker, grandchild) = (find("a worker speaks"), find("counting"));
+        // As it was said down there, with who said it behind it.
+        assert_eq!(
+            (worker.get("target"), worker.get("level"), worker.get("spans")),
+            ("deep", "WARN", "outer{n=2}")
+        );
+        assert!(worker.get("file").ends_with("tests/process_logs.rs") && worker.number("line") > 50);
+        assert!(
+            worker.get("fields").starts_with("n=1 worker=0 pid=") && worker.get("fields").contains(" task="),
+            "{worker:?}"
+        );
+        assert!(grandchild.get("fields").starts_with("n=0 process=\"grandchild\" pid="), "{grandchild:?}");
         // The engine speaks too.
         let mut said = ear.messages();
         said.retain(|said| said.ends_with(" speaks") || said == "counting");

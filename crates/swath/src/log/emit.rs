@@ -21,6 +21,11 @@ const FIELDS: [&str; 12] = [
     "time_ns",
 ];
 
+/// Whether an event is one that [`emit`] has made: said by a process that this one has started.
+pub(super) fn is_emitted(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == NAME && TARGETS.contains(&metadata.target())
+}
+
 macro_rules! callsite {
     ($target:expr, $level:expr) => {{
         static METADATA: Metadata<'static> = Metadata::new(

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use tracing_core::span::{Attributes, Current, Id, Record as Values};
 use tracing_core::{Event, Interest, LevelFilter, Metadata, Subscriber};
 
+use super::below::Below;
 use super::berth::{self, Berth};
+use super::emit::is_emitted;
 use super::record::Record;
 use super::spans::Spans;
 use super::text::Said;
@@ -35,11 +37,17 @@ impl Scribe {
     }
 
     fn write(&self, berth: &Berth, event: &Event<'_>, desk: &mut Desk) {
+        let metadata = event.metadata();
+        if is_emitted(metadata) {
+            let below = Below::of(event);
+            let record = below.record(berth.blank(*metadata.level()));
+            record.encode(&mut desk.words);
+            return berth.put(&mut desk.words, &record);
+        }
         desk.said.clear();
         desk.spans.clear();
         event.record(&mut desk.said);
         self.spans.around(event, &mut desk.spans);
-        let metadata = event.metadata();
         let record = Record {
             target: metadata.target(),
             file: metadata.file().unwrap_or_default(),
