@@ -443,7 +443,9 @@ fn coordinator(args: &[String]) {
 fn with_template(args: &[&str]) -> Actor {
     let mut actor = Actor::play("coordinator", args);
     actor.told("loading");
-    assert_eq!(actor.processes_called("swath-template").len(), 1);
+    // A copy bears the template's name until it has given itself its own.
+    let one = || actor.processes_called("swath-template").len() == 1;
+    assert!(eventually(PATIENCE, one), "{:?}", actor.processes());
     actor
 }
 
