@@ -191,13 +191,23 @@ impl fmt::Display for What {
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {} (pid {}): {}", self.worker, self.pid, self.what)?;
+        let Cause { worker, pid, what, last_words, .. } = self;
+        write!(f, "worker {worker} (pid {pid}): {what}{}", LastWords(last_words))?;
+        self.crash.iter().try_for_each(|crash| write!(f, "; it crashed{crash}"))
+    }
+}
+
+/// The end of a sentence about somebody who died.
+pub(crate) struct LastWords<'a>(pub(crate) &'a [String]);
+
+impl fmt::Display for LastWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut before = "; its last words: ";
-        for line in &self.last_words {
+        for line in self.0 {
             write!(f, "{before}{line}")?;
             before = " | ";
         }
-        self.crash.iter().try_for_each(|crash| write!(f, "; it crashed{crash}"))
+        Ok(())
     }
 }
 

@@ -74,15 +74,15 @@ pub const POST_LANE: usize = 64;
 pub const TASK_INLINE_BYTES: usize = 96;
 /// Extents of at least so many bytes give their memory back when they are free.
 pub const EXTENT_KEEP_BYTES: u64 = 64 << 10;
-/// Bytes of log records that a worker keeps for a coordinator that is slow to read them; then the oldest are dropped, and counted.
+/// Bytes of log records that a worker or process keeps for a starter that is slow to read them; then the oldest are dropped, and counted.
 pub const LOG_RING_BYTES: usize = 16 << 10;
 /// Bytes of one log record; longer texts are cut, with a mark.
 pub const LOG_RECORD_BYTES: usize = 4 << 10;
 /// How long the reader of logs naps after records came, instead of being woken for each.
 pub const LOG_NAP: Duration = Duration::from_millis(10);
-/// Dead workers of a pool whose log records still wait for a slow subscriber; of further ones only the newest is kept.
+/// Dead workers of a pool, or dead processes, whose log records still wait for a slow subscriber; of further ones only the newest is kept.
 pub const LOG_BACKLOG: usize = 64;
-/// Lines of a dead worker's log that its death's cause has, at most.
+/// Lines of a dead worker's or process's log that its death's cause has, at most.
 pub const LAST_WORDS: usize = 5;
 /// Longest of these lines.
 pub const LAST_WORD_BYTES: usize = 512;

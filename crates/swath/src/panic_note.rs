@@ -1,6 +1,9 @@
 //! Panics of kernels, turned into data: where, what, and the backtrace, taken by a hook while it is known.
 //!
 //! The hook is installed once per process, in front of the one that was there. Outside kernels it changes nothing.
+//!
+//! In a program that is built with `panic = "abort"` nobody comes back to read a note: there the process dies of SIGABRT, and what
+//! the panic said, in whichever thread and whoever's code, is left in the process's log instead, as its last words.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -8,7 +11,9 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 
-use crate::cause::{Fault, What, shorten};
+use crate::cause::{Fault, What, at_most, shorten};
+use crate::limits::LOG_RECORD_BYTES;
+use crate::log::berth;
 
 thread_local! {
     static IN_KERNEL: Cell<bool> = const { Cell::new(false) };
@@ -22,7 +27,10 @@ pub(crate) fn install() {
     HOOK.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !take_note(info) {
+            if cfg!(panic = "abort") {
+                leave_last_words(info);
+                previous(info)
+            } else if !take_note(info) {
                 previous(info)
             }
         }));
@@ -66,26 +74,29 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
         BacktraceStatus::Captured => shorten(backtrace.to_string()),
         _ => String::new(),
     };
-    if cfg!(panic = "abort") {
-        // Nobody will come back to read the note: what is said here, is among the worker's last words.
-        tracing::error!("panicked at {location}: {}", text_of(info.payload()));
-        return false;
-    }
     NOTE.set(Some((location, backtrace)));
     true
 }
 
+/// The process is about to abort. No formatting of the user's runs in here, and nothing waits for long.
+fn leave_last_words(info: &PanicHookInfo<'_>) {
+    let text = at_most(text_of(info.payload()), LOG_RECORD_BYTES);
+    let (file, line) = info.location().map_or(("", 0), |place| (place.file(), place.line()));
+    let location = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    berth::leave(file, line, &format!("panicked at {location}: {text}"));
+}
+
 /// A panic's text.
-pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "(a panic without a text)".into())
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("(a panic without a text)")
 }
 
 #[cold]
 fn what_of(payload: &(dyn Any + Send)) -> What {
     let (location, backtrace) = NOTE.take().unwrap_or_else(|| ("an unknown place".into(), String::new()));
-    let message = shorten(text_of(payload));
+    let message = shorten(text_of(payload).to_owned());
     What::Panicked { message, location, backtrace }
 }
 

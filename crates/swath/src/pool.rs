@@ -129,6 +129,7 @@ impl PoolBuilder {
     ///
     /// A hook that panics, or leaves threads behind (a copy would have their locks, and not them), fails [`PoolBuilder::build`]
     /// ([`ErrorKind::Initializer`]). Randomness that it has drawn on is the same in every worker: seed generators in an initializer.
+    /// What it says by `tracing` arrives as that of a process named `swath-template`.
     ///
     /// ```
     /// # use std::sync::OnceLock;

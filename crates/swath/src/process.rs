@@ -18,7 +18,8 @@
 //! What it is: the same executable, started again, with nothing of this process but what it is given. Its function's arguments
 //! are encoded, so closures capture nothing; `Shared` objects in them work there, and what it holds of them is recovered when it
 //! dies. Standard input is empty, standard output and error are this program's. It leads a process group of its own, so a Ctrl-C at
-//! the terminal reaches it by way of its starter.
+//! the terminal reaches it by way of its starter. What it says by `tracing` arrives, under its name, at the subscriber that was in force where it
+//! was started: all of it by the time [`Process::join`] returns. A forked copy has a copy of its starter's subscriber instead.
 //!
 //! When it ends: with its function. Or with its starter: killed at once, if that dies; waited for, or if it is a daemon
 //! ended, if the starter ends by itself. Whatever becomes of its handle, no zombie is left. If a signal ended it, then so are the
@@ -31,16 +32,16 @@
 //!
 //! | step | who | what | killed here → repaired there |
 //! |---|---|---|---|
-//! | P1 | starter | writes the errand (function, arguments, limits, name) into a parcel, an unnamed file | file gone with it |
-//! | P2 | service thread | reserves a slot, starts `/proc/self/exe`: `swath-worker 3 SLOT GENERATION process DEPTH FD DEV INO` | starter dead: the new process ends by C1 |
-//! | P3 | service thread | watches its pidfd, then writes its pid into the slot | as P2; the guardian kills who is in the table |
+//! | P1 | starter | writes the errand (function, arguments, limits, name) into a parcel, an unnamed file; makes an empty ring for its log, another one | files gone with it |
+//! | P2 | service thread | reserves a slot, starts `/proc/self/exe`: `swath-worker 3 SLOT GENERATION process DEPTH FD DEV INO`, with the bell of whoever reads the log as descriptor 4 and the ring as 5 | starter dead: the new process ends by C1 |
+//! | P3 | service thread | has its log followed, watches its pidfd, then writes its pid into the slot | as P2; the guardian kills who is in the table |
 //! | C1 | process | asks for SIGKILL at its starter's death, then looks whether the starter is still its parent | E1 |
-//! | C2 | process | copies the parcel from `/proc/STARTER/fd/FD`, checks it, compares executables | E1 |
+//! | C2 | process | copies the parcel from `/proc/STARTER/fd/FD`, checks it, compares executables; maps the ring, and closes it: what is said from now on arrives | E1 |
 //! | C3 | process | waits for P3, is LIVE: from now on it can own locks | E1 |
 //! | C4 | process | directory, limits | E1 |
 //! | C5 | process | decodes the arguments, calls the function | E1; its locks are recovered by who waits for them |
 //! | C6 | process | the answer of an isolated call into another parcel, committed by one store; ends | no commit: no answer |
-//! | E1 | service thread | exit confirmed: ends its group if it has to, takes its status | the guardian |
+//! | E1 | service thread | exit confirmed: ends its group if it has to, takes its status, and what is left in the ring: it is shown after what was shown before | the guardian |
 //! | E2 | service thread | marks the slot dead, frees it | the guardian |
 //! | E3 | service thread | lets go of parcel, objects and session, then tells all who wait | – |
 //!
@@ -149,7 +150,8 @@ impl Process {
         ProcessBuilder::default()
     }
 
-    /// Waits until it has ended, and until its lines have been passed on.
+    /// Waits until it has ended, and until its lines and what it said by `tracing` have been passed on; for those not for ever, since nobody
+    /// may be reading.
     ///
     /// # Errors
     ///

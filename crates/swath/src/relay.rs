@@ -4,11 +4,12 @@
 //! the caller, who may hold the lock of standard output all the time. Then only workers that print more than their pipe
 //! holds wait too; fences, replacements, deadlines and interrupts go on.
 //!
-//! It also follows the workers' logs ([`crate::log`]): a subscriber may be as slow as a reader, and workers do not wait for it.
+//! It also follows the logs of workers and processes ([`crate::log`]): a subscriber may be as slow as a reader, and they do not wait for
+//! it.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use swath_platform::file::{self, Readiness};
@@ -26,8 +27,19 @@ struct Source {
     moved: Instant,
     /// When its worker was confirmed gone. What it started may still have the pipe open.
     gone: Arc<OnceLock<Instant>>,
-    /// Counts the sources of a pool.
-    _of: Arc<()>,
+    of: Counted,
+}
+
+/// How many sources of one pool, or one process, there are.
+type Sources = Arc<AtomicUsize>;
+
+/// One of them.
+struct Counted(Sources);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// How it arrives.
@@ -74,6 +86,11 @@ impl Source {
         }
     }
 
+    /// Nothing was said, and nothing will be.
+    fn is_silent(&self) -> bool {
+        self.log().is_some_and(Follower::is_silent)
+    }
+
     fn log(&self) -> Option<&Follower> {
         match &self.flow {
             Flow::Log(follower) => Some(follower),
@@ -89,8 +106,8 @@ struct Relay {
     ended: Condvar,
     /// Counts what came through.
     moved: AtomicU64,
-    /// Pools that ended before all was passed on.
-    unfinished: Mutex<Vec<Weak<()>>>,
+    /// Pools and processes that ended before all was passed on.
+    unfinished: Mutex<Vec<Sources>>,
 }
 
 /// Told when the worker is gone: what is in its pipe is still passed on, then it is closed.
@@ -108,12 +125,17 @@ impl Tap {
 
 /// The output of one pool's workers, or of one process.
 #[derive(Default)]
-pub(crate) struct Outlet(Arc<()>);
+pub(crate) struct Outlet(Sources);
 
 static RELAY: OnceLock<Relay> = OnceLock::new();
 
 impl Outlet {
-    /// Passes on what comes through these pipes. Also returns the descriptor by which a worker wakes whoever reads its log.
+    /// The descriptor by which a process wakes whoever reads its log.
+    pub(crate) fn bell() -> Result<RawFd, String> {
+        Relay::get().map(|relay| relay.bell.as_raw_fd())
+    }
+
+    /// Passes on what comes through these pipes. Also returns the bell.
     pub(crate) fn open(&self, pipes: impl IntoIterator<Item = Lines>) -> Result<(Tap, RawFd), String> {
         let relay = Relay::get()?;
         let gone = Arc::new(OnceLock::new());
@@ -128,28 +150,48 @@ impl Outlet {
         }
     }
 
+    /// As [`Outlet::follow`], of a writer that may never say anything, and finds its reader asleep: the relay hears of it when it does.
+    pub(crate) fn follow_asleep(&self, journal: Arc<Journal>) {
+        if let Some(relay) = RELAY.get() {
+            relay.lock().push(self.source(Flow::Log(Follower::new(journal)), Arc::default()));
+        }
+    }
+
     fn source(&self, flow: Flow, gone: Arc<OnceLock<Instant>>) -> Source {
-        Source { flow, moved: Instant::now(), gone, _of: self.0.clone() }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Source { flow, moved: Instant::now(), gone, of: Counted(self.0.clone()) }
     }
 
     /// Waits until everything has been passed on, but not for ever: nobody may be reading. What is left then goes on being passed
     /// on, and the end of the program waits for it once more.
     pub(crate) fn drain(&self) {
         let Some(relay) = RELAY.get() else { return };
-        let pool = Arc::downgrade(&self.0);
-        if !relay.await_last(&pool, 1) {
-            relay.unfinished.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
+        if !relay.await_last(&self.0) {
+            self.entrust();
+        }
+    }
+
+    /// Whose output it is has ended. The end of the program waits for what is not passed on by then.
+    pub(crate) fn entrust(&self) {
+        let Some(relay) = RELAY.get() else { return };
+        // Those that the relay has not even looked at.
+        relay.lock().retain(|source| !Arc::ptr_eq(&source.of.0, &self.0) || !source.is_silent());
+        let mut unfinished = relay.unfinished();
+        unfinished.retain(|sources| !Arc::ptr_eq(sources, &self.0) && sources.load(Ordering::Acquire) > 0);
+        if self.0.load(Ordering::Acquire) > 0 {
+            unfinished.push(self.0.clone());
+            file::ring(&relay.bell);
         }
     }
 }
 
 /// At the end of the program: what could not be passed on when its pool ended, because a reader or the lock of standard output
 /// kept us waiting, perhaps can be now.
-extern "C" fn last_drain() {
+pub(crate) extern "C" fn last_drain() {
     let Some(relay) = RELAY.get() else { return };
-    let unfinished = std::mem::take(&mut *relay.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
+    let unfinished = std::mem::take(&mut *relay.unfinished());
     // One that does not move keeps the others from it too.
-    let _ = unfinished.iter().all(|pool| relay.await_last(pool, 0));
+    let _ = unfinished.iter().all(|sources| relay.await_last(sources));
 }
 
 impl Relay {
@@ -184,16 +226,20 @@ impl Relay {
         file::ring(&self.bell);
     }
 
+    fn unfinished(&self) -> MutexGuard<'_, Vec<Sources>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Source>> {
         self.new.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no more than `left` count the pool, while something moves at least once in a grace; whether that came.
-    fn await_last(&self, pool: &Weak<()>, left: usize) -> bool {
+    /// Waits until none of them is left, while something moves at least once in a grace; whether that came.
+    fn await_last(&self, sources: &Sources) -> bool {
         let begun = Instant::now();
         let (mut moved, mut deadline) = (self.moved.load(Ordering::Relaxed), begun + TERM_GRACE);
         let mut new = self.lock();
-        while pool.strong_count() > left {
+        while sources.load(Ordering::Acquire) > 0 {
             let time = deadline.saturating_duration_since(Instant::now());
             if time.is_zero() {
                 let now = self.moved.load(Ordering::Relaxed);
@@ -278,14 +324,14 @@ mod tests {
         let (tap, _) = outlet.open([a, b]).expect("a relay");
         drop((a_end, b_end));
         outlet.drain();
-        assert_eq!(Arc::strong_count(&outlet.0), 1);
+        assert_eq!(outlet.0.load(Ordering::Acquire), 0);
         tap.close();
         // Somebody else has the pipe: given up a grace after the worker's end.
         let ((a, _a_end), (b, _b_end)) = (pipe(), pipe());
         let (tap, _) = outlet.open([a, b]).expect("a relay");
         tap.close();
         let late = Instant::now() + TERM_GRACE + Duration::from_secs(20);
-        while Arc::strong_count(&outlet.0) > 1 {
+        while outlet.0.load(Ordering::Acquire) > 0 {
             assert!(Instant::now() < late, "never given up");
             outlet.drain();
         }
@@ -313,7 +359,7 @@ mod tests {
         tap.close();
         std::thread::sleep(TERM_GRACE + SLICE);
         drop(held);
-        while Arc::strong_count(&outlet.0) > 1 {
+        while outlet.0.load(Ordering::Acquire) > 0 {
             outlet.drain();
         }
         assert_eq!(seen() - before, 2, "both lines");

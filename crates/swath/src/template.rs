@@ -3,7 +3,7 @@
 //!
 //! | step | who | what |
 //! |---|---|---|
-//! | T1 | service thread | starts the template as it starts a worker: a slot, control segment, bell, output; and a socket as descriptor 5 |
+//! | T1 | service thread | starts the template as it starts a worker: a slot, control segment, bell, output; the ring of its log as descriptor 5, and a socket as 6 |
 //! | T2 | template | as a worker: SIGKILL at the coordinator's death, is its parent the coordinator?; waits until the slot has its pid, enters |
 //! | T3 | template | runs the hook, looks whether it is alone, says so: READY, or FAILED and why |
 //! | T4 | service thread | for each worker: arena, slot, pipes; an order over the socket; the copy's pid in its cell is 0 |
@@ -11,6 +11,9 @@
 //! | T6 | copy | closes the socket, takes its pipes for standard output and error, and begins as a spawned worker does |
 //! | T7 | template | says COPIED, or REFUSED and the error's number |
 //! | T8 | service thread | reads the pid from the cell, opens a pidfd, closes its ends of the pipes, watches, enters pid and start time |
+//!
+//! What the hook says by `tracing` goes to a ring of the template's own ([`crate::log`]), under the name `swath-template`; a copy has a ring
+//! of its own from T6 on, and never writes to the template's.
 //!
 //! *The template is killed*: a worker exists if and only if its pid is in the cell, since the kernel writes both in one system call. So
 //! whoever buries the template takes over the workers that were made, and orders the others anew from the next one. Workers do not notice. *A
@@ -20,7 +23,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -33,12 +36,12 @@ use crate::board::Board;
 use crate::cause::What;
 use crate::contract::Contract;
 use crate::limits::TERM_GRACE;
-use crate::log::{self, berth::BELL_FD};
+use crate::log;
 use crate::process::lineage;
 use crate::worker::{self, Assignment, Beginning, EXIT_CANNOT_BEGIN, EXIT_INITIALIZER};
 
 /// The descriptor of the socket by which orders come.
-pub(crate) const ORDERS_FD: i32 = 5;
+pub(crate) const ORDERS_FD: i32 = 6;
 
 /// A worker that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,17 +141,16 @@ struct Template<'m> {
 }
 
 fn begin<'m>(membership: &'m Membership, args: &[OsString]) -> Result<Template<'m>, String> {
-    if !file::is_open(ORDERS_FD) || !file::is_open(BELL_FD) {
-        return Err("it has no socket, or no bell".to_owned());
+    if !file::is_open(ORDERS_FD) {
+        return Err("it has no socket".to_owned());
     }
     // SAFETY: our starter passes its socket under this number, and nobody has looked at it before.
     let socket = unsafe { UnixStream::from_raw_fd(ORDERS_FD) };
-    // SAFETY: the same of its bell; it is given up at once, for a copy to take.
-    let bell = unsafe { log::place::bell() };
-    // Programs that the hook starts have no use for them.
-    let inherited = file::set_close_on_exec(&socket).and_then(|()| file::set_close_on_exec(&bell));
-    inherited.map_err(|e| format!("its descriptors: {e}"))?;
-    let _ = bell.into_raw_fd();
+    // Programs that the hook starts have no use for it.
+    file::set_close_on_exec(&socket).map_err(|e| format!("its socket: {e}"))?;
+    // SAFETY: the same of its ring; and of its bell, which every copy has too.
+    let (ring, bell) = unsafe { (log::place::inherited()?, log::place::bell()?) };
+    log::berth::begin_template(ring, bell);
     let assignment = Assignment::from_args(args).ok_or("its command line is not a template's")?;
     let coordinator = membership.coordinator_pid;
     let mut cache = Attachments::new(membership.control, membership.slot);

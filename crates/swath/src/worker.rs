@@ -121,7 +121,7 @@ fn begin(membership: &Membership, assignment: &Assignment) -> Result<(Hand, Cont
     freight::reply_to(contract.inbox.clone());
     let cell = board.cell(assignment.cell);
     let arena = Place::from(cell.arena()).open(coordinator)?;
-    begin_log(&mut cache, board, assignment.cell, coordinator)?;
+    begin_log(board, assignment.cell, coordinator)?;
     // SAFETY: the cache, and so the mapping, lives as long as the process.
     crash::write_to(&unsafe { board.cell_for_ever(assignment.cell) }.crash);
     let slots = membership.control.slots();
@@ -164,15 +164,11 @@ pub(crate) fn await_listing(slots: &SlotTable, slot: SlotId) -> Result<(), Strin
 }
 
 /// From here on what is said by `tracing` arrives at the coordinator.
-fn begin_log(cache: &mut Attachments, board: Board, index: usize, coordinator: u32) -> Result<(), String> {
-    let log = board.cell(index).log();
-    let base = cache.get(&log, Mode::ReadWrite, coordinator).map_err(|e| e.to_string())?;
-    // SAFETY: mapped writable with the reference's length, page-aligned; the cache lives as long as the process, and the pool
-    // keeps the ring as long as it has workers.
-    let ring = unsafe { log::place::attached(base, log.len as usize) };
-    // SAFETY: the coordinator passes its bell under this number, and nobody has looked at it before; called once.
-    let bell = unsafe { log::place::bell() };
-    log::berth::begin(ring.ok_or("its log is not a ring")?, bell, board, index);
+fn begin_log(board: Board, index: usize, coordinator: u32) -> Result<(), String> {
+    let ring = log::place::attached(&Place::from(board.cell(index).log()).open(coordinator)?)?;
+    // SAFETY: the coordinator passes its bell under this number.
+    let bell = unsafe { log::place::bell() }?;
+    log::berth::begin(ring, bell, Some((board, index)));
     Ok(())
 }
 

@@ -1,112 +1,23 @@
 //! What workers say by `tracing` arrives at the coordinator's subscriber: whole, in order, with its tags, whoever dies or is slow.
 
+#[path = "care/ear.rs"]
+mod ear;
 #[path = "care/patience.rs"]
 mod patience;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use swath::prelude::*;
 use swath::{Level, LevelFilter, What, current_task};
 use swath_platform::{process, signal};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 
+use ear::{Ear, Heard};
 use patience::eventually;
 
 swath::worker_entry!();
-
-// ---- a subscriber ----------------------------------------------------------------------------------------------------
-
-/// What it has heard: the fields of each event, and `level`.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Heard(BTreeMap<&'static str, String>);
-
-impl Heard {
-    fn get(&self, field: &str) -> &str {
-        self.0.get(field).map_or("", String::as_str)
-    }
-
-    fn number(&self, field: &str) -> u64 {
-        self.get(field).parse().unwrap_or_else(|_| panic!("{field} of {self:?}"))
-    }
-
-    /// How many records it says were dropped.
-    fn dropped(&self) -> Option<u64> {
-        (self.get("target") == "swath::log").then(|| {
-            assert!(self.get("message").ends_with(" dropped") && self.get("level") == "WARN", "{self:?}");
-            self.get("fields").strip_prefix("dropped=").expect("a count").parse().expect("a number")
-        })
-    }
-}
-
-impl Visit for Heard {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.insert(field.name(), format!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), value.to_owned());
-    }
-}
-
-#[derive(Default)]
-struct Ears {
-    heard: Mutex<Vec<Heard>>,
-    /// So slow it is.
-    pause_ms: AtomicU64,
-    panics: AtomicBool,
-    /// What it wants to hear, by target.
-    target: Mutex<Option<String>>,
-}
-
-#[derive(Clone, Default)]
-struct Ear(Arc<Ears>);
-
-impl Ear {
-    /// Builds a pool that it listens to.
-    fn pool(&self, builder: swath::PoolBuilder) -> Pool {
-        dispatcher::with_default(&Dispatch::new(self.clone()), || builder.build().expect("a pool"))
-    }
-
-    /// What came from workers.
-    fn heard(&self) -> Vec<Heard> {
-        let heard = self.0.heard.lock().expect("no panic");
-        heard.iter().filter(|event| !event.get("worker").is_empty()).cloned().collect()
-    }
-}
-
-impl Subscriber for Ear {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let wanted = self.0.target.lock().expect("no panic");
-        wanted.as_ref().is_none_or(|target| metadata.target().starts_with(target))
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        std::thread::sleep(Duration::from_millis(self.0.pause_ms.load(Ordering::Relaxed)));
-        let mut heard = Heard::default();
-        event.record(&mut heard);
-        heard.0.insert("level", event.metadata().level().to_string());
-        self.0.heard.lock().expect("no panic").push(heard);
-        if self.0.panics.load(Ordering::Relaxed) {
-            // Without the hook: a backtrace may take longer than a pool that ends waits for a subscriber.
-            std::panic::resume_unwind(Box::new("a subscriber that panics"));
-        }
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
 
 fn workers(workers: usize) -> swath::PoolBuilder {
     Pool::builder().workers(workers).log_level(Level::TRACE)
@@ -189,7 +100,7 @@ fn events_of_chunks_arrive_in_order_with_their_tags() {
         let fields = format!("n={n} row={row} worker={} who=\"it's me\"", event.get("worker"));
         assert_eq!((event.get("fields"), event.get("message")), (&*fields, &*format!("row {row}")));
         assert_eq!((event.get("level"), event.get("target")), ("DEBUG", "app::part"));
-        assert!(event.get("file").ends_with("tests/logging.rs") && event.number("line") > 100);
+        assert!(event.get("file").ends_with("tests/logging.rs") && event.number("line") > 50);
         assert!(pids.contains(&(event.number("pid") as u32)) && event.get("task").is_empty());
         assert!(event.get("spans").is_empty() && event.number("time_ns") > 1_700_000_000_000_000_000);
         *n += 1;

@@ -13,10 +13,11 @@ use swath_sync::{DeathCause, SlotState};
 use super::{Crew, Past, State};
 use crate::arena::{self, At, Kind};
 use crate::board::Cell;
-use crate::cause::{Cause, What};
+use crate::cause::{Cause, LastWords, What};
 use crate::contract::Farewell;
 use crate::error::ErrorKind;
 use crate::ledger::Owner;
+use crate::limits::LAST_WORDS;
 use crate::relay::Tap;
 use crate::respawn::Decision;
 use crate::task::desk::Kill;
@@ -26,6 +27,8 @@ struct Departed {
     pid: u32,
     kind: ErrorKind,
     what: What,
+    /// Unless it has said itself why it left.
+    last_words: Vec<String>,
     /// It had come up before.
     was_up: bool,
     /// It left by itself.
@@ -65,7 +68,9 @@ impl Crew {
         if gone.retired && self.contract.idle_timeout.is_some() && self.stays_away() {
             return;
         }
-        let why = format!("workers do not come up; the last one (pid {}): {}", gone.pid, gone.what);
+        let Departed { pid, what, last_words, .. } = gone;
+        let why =
+            format!("workers do not come up; the last one (pid {pid}): {what}{}", LastWords(&last_words));
         if !gone.was_up {
             tracing::warn!("{why}");
         }
@@ -105,7 +110,9 @@ impl Crew {
             Some(Err(why)) => (kind, what) = (ErrorKind::Initializer, why),
             _ => {}
         }
-        let cause = Cause { last_words: self.journals.close(index), ..Cause::new(index, pid, what.clone()) };
+        let mut last_words = self.journals.close(index);
+        let cause = Cause { last_words: last_words.clone(), ..Cause::new(index, pid, what.clone()) };
+        last_words.truncate(if kind == ErrorKind::Initializer { 0 } else { LAST_WORDS });
         let cause = cause.struck(cell.crash.read());
         let (freed, condemned) = self.take_back(&mut state, index, cause);
         slots.release(slot);
@@ -119,7 +126,19 @@ impl Crew {
         };
         let leaving = state.leaving;
         state.died += u64::from(!retired && !leaving);
-        Some(Departed { pid, kind, what, was_up, retired, leaving, freed, condemned, decision, tap })
+        Some(Departed {
+            pid,
+            kind,
+            what,
+            last_words,
+            was_up,
+            retired,
+            leaving,
+            freed,
+            condemned,
+            decision,
+            tap,
+        })
     }
 
     /// Whether a worker that has left for want of work is not needed now. Whoever has work says so first, and looks here then.

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use swath_platform::process;
+use swath_platform::process::{self, ExitStatus};
 use swath_platform::{sibling, signal};
 use swath_segment::{Keep, Reactor, Service, Token};
 use swath_sync::{DeathCause, SlotId};
@@ -16,13 +16,16 @@ use swath_sync::{DeathCause, SlotId};
 use super::departure::what_of;
 use super::hiring::Recruit;
 use super::{Crew, State};
-use crate::cause::What;
+use crate::cause::{LastWords, What};
 use crate::error::ErrorKind;
 use crate::init;
 use crate::limits::{HANDSHAKE, INITIALIZER_TIMEOUT, ORDERS_MAX};
+use crate::log::Journal;
+use crate::log::place::RING_FD;
 use crate::relay::Tap;
 use crate::respawn::{Decision, Respawn};
 use crate::template::{ORDERS_FD, Order, Reply};
+use crate::worker::EXIT_INITIALIZER;
 
 /// The template of one pool's workers, and who is wanted of it.
 #[derive(Default)]
@@ -52,6 +55,8 @@ struct Template {
     /// Why we are killing it, or what it has said itself.
     fate: Option<What>,
     tap: Tap,
+    /// What it says by `tracing`.
+    journal: Arc<Journal>,
     listening: Token,
 }
 
@@ -126,10 +131,13 @@ impl Crew {
         let (socket, theirs) = UnixStream::pair().map_err(|e| format!("a socket: {e}"))?;
         socket.set_nonblocking(true).map_err(|e| format!("its socket: {e}"))?;
         let (tap, ends, bell) = self.open_outlet()?;
+        let (journal, ring) =
+            self.journals.open_template().map_err(|e| format!("memory for its log: {e}"))?;
         let slot = slots.reserve().ok_or("all slots of the session are taken")?;
-        let orders = [(theirs.as_raw_fd(), ORDERS_FD)];
-        let child = self.spawn(reactor, init::TEMPLATE, (0, slot), (&ends, bell), &orders);
+        let more = [(ring.as_raw_fd(), RING_FD), (theirs.as_raw_fd(), ORDERS_FD)];
+        let child = self.spawn(reactor, init::TEMPLATE, (0, slot), (&ends, bell), &more);
         let child = child.inspect_err(|_| self.vacate(slot))?;
+        self.outlet.follow_asleep(journal.clone());
         let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
         let generation = slot.generation;
         let crew = self.clone();
@@ -142,7 +150,8 @@ impl Crew {
         let heard = move |reactor: &mut Reactor| crew.hear_template(reactor, generation);
         let listening = reactor.watch(socket.as_raw_fd(), Box::new(heard));
         let (heard, is_ready, has_made, fate) = (Vec::new(), false, false, None);
-        let template = Template { slot, pid, pidfd, socket, heard, is_ready, has_made, fate, tap, listening };
+        let template =
+            Template { slot, pid, pidfd, socket, heard, is_ready, has_made, fate, tap, journal, listening };
         of(&mut self.lock()).template = Some(template);
         self.introduce(slot, pid);
         let hook = self.contract.preload.as_ref();
@@ -195,6 +204,7 @@ impl Crew {
         reactor.unwatch(template.listening);
         let status = process::reap(&*template.pidfd).ok().flatten();
         let _ = process::kill_group(template.pid, signal::KILL);
+        let mut last_words = template.journal.close();
         template.tap.close();
         let slots = self.session.slots();
         let cause = status.map_or(DeathCause::UNKNOWN, |s| DeathCause(s.raw()));
@@ -224,7 +234,12 @@ impl Crew {
             Some(_) if !template.is_ready => (ErrorKind::Initializer, ", which is to run the preload hook,"),
             _ => (ErrorKind::Spawn, ""),
         };
-        let why = format!("the workers' template{hook} does not last (pid {}): {what}", template.pid);
+        if status.and_then(ExitStatus::code) == Some(EXIT_INITIALIZER) {
+            // It has said itself why.
+            last_words.clear();
+        }
+        let (pid, last_words) = (template.pid, LastWords(&last_words));
+        let why = format!("the workers' template{hook} does not last (pid {pid}): {what}{last_words}");
         tracing::warn!("{why}");
         self.start_another(reactor, decision, (kind, why));
     }

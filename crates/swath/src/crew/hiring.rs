@@ -20,7 +20,7 @@ use crate::error::ErrorKind;
 use crate::init;
 use crate::ledger::Owner;
 use crate::limits::HANDSHAKE;
-use crate::log::berth::BELL_FD;
+use crate::log::place::BELL_FD;
 use crate::memory_file;
 use crate::output::{Lines, Stream};
 use crate::process::lineage;

@@ -1,4 +1,4 @@
-//! A record becomes an event of the coordinator's own subscriber.
+//! A record becomes an event of the reader's own subscriber.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,18 +10,27 @@ use tracing_core::{
     identify_callsite,
 };
 
+use super::journal::Speaker;
 use super::record::Record;
 
-const NAME: &str = "event of a worker";
-const TARGET: &str = "swath::worker";
-const FIELDS: [&str; 11] =
-    ["message", "worker", "pid", "task", "chunk", "target", "file", "line", "spans", "fields", "time_ns"];
+const NAME: &str = "event of a process";
+/// Of workers' events, and of those of processes of one's own.
+const TARGETS: [&str; 2] = ["swath::worker", "swath::process"];
+const FIELDS: [&str; 12] = [
+    "message", "worker", "process", "pid", "task", "chunk", "target", "file", "line", "spans", "fields",
+    "time_ns",
+];
+
+/// Whether an event is one that [`emit`] has made: said by a process that this one has started.
+pub(super) fn is_emitted(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == NAME && TARGETS.contains(&metadata.target())
+}
 
 macro_rules! callsite {
-    ($level:expr) => {{
+    ($target:expr, $level:expr) => {{
         static METADATA: Metadata<'static> = Metadata::new(
             NAME,
-            TARGET,
+            $target,
             $level,
             None,
             None,
@@ -34,18 +43,27 @@ macro_rules! callsite {
     }};
 }
 
-fn callsite_of(level: Level) -> &'static DefaultCallsite {
-    match level {
-        Level::ERROR => callsite!(Level::ERROR),
-        Level::WARN => callsite!(Level::WARN),
-        Level::INFO => callsite!(Level::INFO),
-        Level::DEBUG => callsite!(Level::DEBUG),
-        Level::TRACE => callsite!(Level::TRACE),
+macro_rules! callsite_of {
+    ($target:expr, $level:expr) => {
+        match $level {
+            Level::ERROR => callsite!($target, Level::ERROR),
+            Level::WARN => callsite!($target, Level::WARN),
+            Level::INFO => callsite!($target, Level::INFO),
+            Level::DEBUG => callsite!($target, Level::DEBUG),
+            Level::TRACE => callsite!($target, Level::TRACE),
+        }
+    };
+}
+
+fn callsite_of(speaker: &Speaker, level: Level) -> &'static DefaultCallsite {
+    match speaker {
+        Speaker::Worker(_) => callsite_of!(TARGETS[0], level),
+        Speaker::Process(_) => callsite_of!(TARGETS[1], level),
     }
 }
 
-/// Runs `body` with `subscriber`, the one that was in force where the pool was built, as the default of this thread; without one,
-/// with the program's.
+/// Runs `body` with `subscriber`, the one that was in force where the pool was built or the process started, as the default of this
+/// thread; without one, with the program's.
 pub(super) fn with(subscriber: Option<&Dispatch>, body: impl FnOnce()) {
     match subscriber {
         Some(subscriber) => dispatcher::with_default(subscriber, body),
@@ -54,18 +72,18 @@ pub(super) fn with(subscriber: Option<&Dispatch>, body: impl FnOnce()) {
 }
 
 /// Shows the record to the default subscriber, unless that does not want it.
-pub(super) fn emit(worker: usize, record: &Record<'_>) {
-    // A subscriber that panics has said so by its hook; the other workers' records and output are to go on.
+pub(super) fn emit(speaker: &Speaker, record: &Record<'_>) {
+    // A subscriber that panics has said so by its hook; the other processes' records and output are to go on.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        dispatcher::get_default(|subscriber| show(subscriber, worker, record));
+        dispatcher::get_default(|subscriber| show(subscriber, speaker, record));
     }));
 }
 
-fn show(subscriber: &Dispatch, worker: usize, record: &Record<'_>) {
+fn show(subscriber: &Dispatch, speaker: &Speaker, record: &Record<'_>) {
     if record.level > LevelFilter::current() {
         return;
     }
-    let callsite = callsite_of(record.level);
+    let callsite = callsite_of(speaker, record.level);
     // Known to subscribers that keep books on callsites, from the first event on.
     callsite.interest();
     let line = (record.line != 0).then_some(record.line);
@@ -85,11 +103,15 @@ fn show(subscriber: &Dispatch, worker: usize, record: &Record<'_>) {
     let metadata = callsite.metadata();
     let keys = metadata.fields().iter().collect::<Vec<Field>>();
     let (message, spans, fields) = (display(record.message), display(record.spans), display(record.fields));
-    let (worker, pid) = (worker as u64, record.pid);
+    let (worker, process) = match speaker {
+        Speaker::Worker(index) => (Some(*index as u64), None),
+        Speaker::Process(name) => (None, Some(name.as_str())),
+    };
     let values: [Option<&dyn Value>; FIELDS.len()] = [
         Some(&message),
-        Some(&worker),
-        Some(&pid),
+        worker.as_ref().map(|worker| worker as &dyn Value),
+        process.as_ref().map(|process| process as &dyn Value),
+        Some(&record.pid),
         record.task.as_ref().map(|task| task as &dyn Value),
         record.chunk.as_ref().map(|chunk| chunk as &dyn Value),
         Some(&record.target),

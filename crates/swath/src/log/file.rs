@@ -16,7 +16,7 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// The file of process `pid`; without it the worker works all the same, and says why on its standard error.
+    /// The file of process `pid`; without it the process works all the same, and says why on its standard error.
     pub(super) fn open(directory: &Path, pid: u32) -> Option<LogFile> {
         let program = std::env::current_exe().ok();
         let name = program.as_deref().and_then(Path::file_name).unwrap_or("swath".as_ref()).to_string_lossy();
@@ -26,7 +26,7 @@ impl LogFile {
         match File::options().append(true).create(true).open(&path) {
             Ok(file) => Some(LogFile { file, path, failed: AtomicBool::new(false) }),
             Err(error) => {
-                eprintln!("swath worker {pid}: {}: {error}", path.display());
+                eprintln!("swath process {pid}: {}: {error}", path.display());
                 None
             }
         }
@@ -38,7 +38,7 @@ impl LogFile {
         if let Err(error) = (&self.file).write_all(line.as_bytes())
             && !self.failed.swap(true, Ordering::Relaxed)
         {
-            eprintln!("swath worker {}: {}: {error}; said once", record.pid, self.path.display());
+            eprintln!("swath process {}: {}: {error}; said once", record.pid, self.path.display());
         }
     }
 }

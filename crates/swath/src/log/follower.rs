@@ -1,4 +1,4 @@
-//! The reader's side of one worker's life: takes its records, counts what is missing, shows them.
+//! The reader's side of one process's life: takes its records, counts what is missing, shows them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ impl Follower {
         Follower { journal, expected: 0 }
     }
 
-    /// Shows what has come, `moved` counting along; false when the worker is gone and all was shown.
+    /// Shows what has come, `moved` counting along; false when the process is gone and all was shown.
     pub(crate) fn pump(&mut self, moved: &AtomicU64) -> bool {
         let (records, open) = self.journal.take();
         if !records.is_empty() {
@@ -42,7 +42,7 @@ impl Follower {
 
     /// Step 6, then the record.
     fn show(&mut self, record: &Record<'_>) {
-        let worker = self.journal.worker();
+        let speaker = self.journal.speaker();
         if let Some(dropped) = record.sequence.checked_sub(self.expected).filter(|dropped| *dropped > 0) {
             let records = if dropped == 1 { "record" } else { "records" };
             let (message, fields) = (format!("{dropped} {records} dropped"), format!("dropped={dropped}"));
@@ -58,10 +58,15 @@ impl Follower {
                 chunk: None,
                 ..*record
             };
-            emit::emit(worker, &notice);
+            emit::emit(speaker, &notice);
         }
         self.expected = record.sequence + 1;
-        emit::emit(worker, record);
+        emit::emit(speaker, record);
+    }
+
+    /// The process is gone, and there is nothing left to show.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.journal.is_silent()
     }
 
     /// Step 7: true when there is something to read.

@@ -1,140 +1,131 @@
-//! The coordinator's side: a ring per cell of the pool, and a journal per worker's life.
+//! The reader's side of a ring: a journal per life of the process that writes there, as far as it is not shown.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use swath_segment::{Kind, Segment, SegmentRef};
 use tracing_core::subscriber::NoSubscriber;
 use tracing_core::{Dispatch, dispatcher};
 
 use super::Options;
-use super::place::words;
+use super::place::Sheet;
 use super::record::{Record, rank};
-use super::ring::{RING_BYTES, Reader, Ring, Sleep};
+use super::ring::{Reader, Ring, Sleep};
 use crate::cause::at_most;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::limits::{LAST_WORD_BYTES, LAST_WORDS, LOG_BACKLOG};
 
-/// So many records are taken at a time: one worker that says much does not keep the others from being heard.
+/// So many records are taken at a time: one process that says much does not keep the others from being heard.
 const AT_A_TIME: usize = 256;
 
-/// The logs of one pool's workers.
-pub(crate) struct Journals {
-    options: Options,
-    /// In force where the pool was built, if there was one: it may be a thread's own.
-    subscriber: Option<Dispatch>,
-    level: AtomicU64,
-    cells: Vec<Mutex<Cell>>,
-    /// One for each journal that is not shown to its end.
-    unfinished: Arc<()>,
+/// Who says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    /// A pool's worker, by its index.
+    Worker(usize),
+    /// A process of one's own, by its name.
+    Process(String),
 }
 
-struct Cell {
-    /// Used by one worker after the other.
-    segment: Arc<Segment>,
-    journal: Option<Arc<Journal>>,
-}
-
-impl Journals {
-    /// Rings for `workers` workers.
-    pub(crate) fn new(workers: usize, mut options: Options) -> Result<Journals> {
-        options.prepare()?;
-        let cells = (0..workers).map(|_| {
-            let segment = Segment::options().unnamed("log").kind(Kind::Engine).create(RING_BYTES)?;
-            Ok(Mutex::new(Cell { segment: Arc::new(segment), journal: None }))
-        });
-        let subscriber = dispatcher::get_default(|dispatch| dispatch.clone());
-        Ok(Journals {
-            cells: cells.collect::<Result<_>>()?,
-            level: AtomicU64::new(rank(options.level())),
-            subscriber: (!subscriber.is::<NoSubscriber>()).then_some(subscriber),
-            options,
-            unfinished: Arc::default(),
-        })
-    }
-
-    fn lock(&self, index: usize) -> MutexGuard<'_, Cell> {
-        self.cells[index].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An empty ring for the worker that is about to be started in cell `index`.
-    pub(crate) fn open(&self, index: usize) -> SegmentRef {
-        let mut cell = self.lock(index);
-        Ring::reset(words(&cell.segment), self.level.load(Ordering::Relaxed), self.options.directory());
-        let inner = Inner { segment: Some(cell.segment.clone()), ..Inner::default() };
-        cell.journal = Some(Arc::new(Journal {
-            worker: index,
-            subscriber: self.subscriber.clone(),
-            inner: Mutex::new(inner),
-            _of: self.unfinished.clone(),
-        }));
-        cell.segment.reference()
-    }
-
-    /// The journal of the worker that has been started there.
-    pub(crate) fn current(&self, index: usize) -> Option<Arc<Journal>> {
-        self.lock(index).journal.clone()
-    }
-
-    /// Step 8: the exit of the worker of cell `index` is confirmed. Its last words.
-    pub(crate) fn close(&self, index: usize) -> Vec<String> {
-        let Some(journal) = self.lock(index).journal.take() else { return Vec::new() };
-        let of_the_dead = Arc::strong_count(&self.unfinished).saturating_sub(1 + self.cells.len());
-        journal.close(of_the_dead > LOG_BACKLOG)
-    }
-
-    /// Workers are told if the program wants another level than before. Before work is given to them.
-    #[inline]
-    pub(crate) fn follow_level(&self) {
-        let level = rank(self.options.level());
-        if level != self.level.load(Ordering::Relaxed) {
-            self.set_level(level);
-        }
-    }
-
-    #[cold]
-    fn set_level(&self, level: u64) {
-        self.level.store(level, Ordering::Relaxed);
-        for index in 0..self.cells.len() {
-            if let Some(ring) = Ring::over(words(&self.lock(index).segment)) {
-                ring.set_level(level);
-            }
-        }
-    }
-}
-
-/// What one worker has said, as far as it is not shown.
+/// What one process has said, as far as it is not shown.
 pub(crate) struct Journal {
-    worker: usize,
+    speaker: Speaker,
+    /// In force where the pool was built, or the process started, if there was one: it may be a thread's own.
     subscriber: Option<Dispatch>,
     inner: Mutex<Inner>,
-    _of: Arc<()>,
+    backlog: Backlog,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// `None` when the worker is gone: the ring is its successor's.
-    segment: Option<Arc<Segment>>,
+    /// `None` when the process is gone: the ring is its successor's, or nobody's.
+    sheet: Option<Arc<Sheet>>,
     reader: Reader,
     /// What was left when it went.
     rest: VecDeque<Vec<u64>>,
+    /// While there is such a rest.
+    waits: Option<Waiting>,
+}
+
+/// How many of the dead have left something that is not shown.
+#[derive(Clone, Default)]
+pub(super) struct Backlog(Arc<AtomicUsize>);
+
+/// One of them.
+struct Waiting(Backlog);
+
+impl Backlog {
+    fn join(&self) -> Waiting {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.clone())
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= LOG_BACKLOG
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Inner {
     fn ring(&self) -> Option<Ring<'_>> {
-        self.segment.as_ref().and_then(|segment| Ring::over(words(segment)))
+        self.sheet.as_ref().and_then(|sheet| Ring::over(sheet.words()))
     }
 }
 
+/// The subscriber that is in force here.
+pub(super) fn subscriber() -> Option<Dispatch> {
+    let subscriber = dispatcher::get_default(|dispatch| dispatch.clone());
+    (!subscriber.is::<NoSubscriber>()).then_some(subscriber)
+}
+
 impl Journal {
+    /// Of somebody who is to write to `sheet`, where an empty ring is.
+    pub(super) fn new(
+        speaker: Speaker,
+        sheet: Arc<Sheet>,
+        subscriber: Option<Dispatch>,
+        backlog: Backlog,
+    ) -> Arc<Journal> {
+        let inner = Mutex::new(Inner { sheet: Some(sheet), ..Inner::default() });
+        Arc::new(Journal { speaker, subscriber, inner, backlog })
+    }
+
+    /// Of a process of that name, which is about to be started, and the file with its ring, which it is to have as
+    /// [`RING_FD`](super::place::RING_FD). What it says is for the subscriber that is in force here, at the level of now. Its reader sleeps.
+    pub(crate) fn of_process(name: &str, options: &Options) -> Result<(Arc<Journal>, File)> {
+        static BACKLOG: LazyLock<Backlog> = LazyLock::new(Backlog::default);
+        let level = rank(options.level());
+        Journal::asleep(name, (level, options.directory()), subscriber(), BACKLOG.clone()).map_err(no_memory)
+    }
+
+    /// As [`Journal::of_process`], with all that there is to say.
+    pub(super) fn asleep(
+        name: &str,
+        (level, directory): (u64, &OsStr),
+        subscriber: Option<Dispatch>,
+        backlog: Backlog,
+    ) -> io::Result<(Arc<Journal>, File)> {
+        let (sheet, file, _) = Sheet::new()?;
+        Ring::reset(sheet.words(), level, directory).doze(Sleep::Asleep, &Reader::default());
+        let speaker = Speaker::Process(name.to_owned());
+        Ok((Journal::new(speaker, Arc::new(sheet), subscriber, backlog), file))
+    }
+
     /// Held for a copy of the ring at most: nobody's code runs under it.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn worker(&self) -> usize {
-        self.worker
+    pub(super) fn speaker(&self) -> &Speaker {
+        &self.speaker
     }
 
     pub(super) fn subscriber(&self) -> Option<&Dispatch> {
@@ -145,11 +136,12 @@ impl Journal {
     pub(super) fn take(&self) -> (Vec<Vec<u64>>, bool) {
         let mut inner = self.lock();
         let mut taken: Vec<Vec<u64>> = Vec::new();
-        let Some(segment) = inner.segment.clone() else {
+        let Some(sheet) = inner.sheet.clone() else {
             taken.extend(inner.rest.drain(..));
+            inner.waits = None;
             return (taken, false);
         };
-        if let Some(ring) = Ring::over(words(&segment)) {
+        if let Some(ring) = Ring::over(sheet.words()) {
             let mut record = Vec::new();
             while taken.len() < AT_A_TIME && inner.reader.next(ring, &mut record) {
                 taken.push(std::mem::take(&mut record));
@@ -161,7 +153,12 @@ impl Journal {
 
     pub(super) fn doze(&self, sleep: Sleep) -> bool {
         let inner = self.lock();
-        inner.segment.is_none() || inner.ring().is_some_and(|ring| ring.doze(sleep, &inner.reader))
+        inner.sheet.is_none() || inner.ring().is_some_and(|ring| ring.doze(sleep, &inner.reader))
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        let inner = self.lock();
+        inner.sheet.is_none() && inner.rest.is_empty()
     }
 
     pub(super) fn wake(&self) {
@@ -170,12 +167,13 @@ impl Journal {
         }
     }
 
-    /// Takes over what the ring has; with `newest_only`, no more than the last record of what was not read, whose number
-    /// tells how many are missing.
-    fn close(&self, newest_only: bool) -> Vec<String> {
+    /// Step 8: the writer's exit is confirmed. Takes over what the ring has; where many of the dead wait to be heard, no more than
+    /// the last record of what was not read, whose number tells how many are missing. Its last words.
+    pub(crate) fn close(&self) -> Vec<String> {
         let mut inner = self.lock();
-        let Some(segment) = inner.segment.take() else { return Vec::new() };
-        let Some(ring) = Ring::over(words(&segment)) else { return Vec::new() };
+        let Some(sheet) = inner.sheet.take() else { return Vec::new() };
+        let Some(ring) = Ring::over(sheet.words()) else { return Vec::new() };
+        let newest_only = self.backlog.is_full();
         let mut record = Vec::new();
         while inner.reader.next(ring, &mut record) {
             if newest_only {
@@ -183,6 +181,7 @@ impl Journal {
             }
             inner.rest.push_back(std::mem::take(&mut record));
         }
+        inner.waits = (!inner.rest.is_empty()).then(|| self.backlog.join());
         let (mut reader, mut last) = (Reader::default(), VecDeque::new());
         while reader.next(ring, &mut record) {
             if last.len() == LAST_WORDS {
@@ -193,4 +192,9 @@ impl Journal {
         let said = last.iter().filter_map(|words| Record::decode(words));
         said.map(|record| at_most(&record.to_line(), LAST_WORD_BYTES).to_owned()).collect()
     }
+}
+
+#[cold]
+pub(super) fn no_memory(error: io::Error) -> crate::Error {
+    ErrorKind::Memory.with(format!("memory for a log: {error}")).caused_by(error)
 }

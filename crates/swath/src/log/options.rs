@@ -1,4 +1,4 @@
-//! What a pool's builder says about logs.
+//! What the builders of pools and processes say about logs.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use super::ring::PATH_BYTES_MAX;
 use crate::error::{ErrorKind, Result};
 use crate::pool::PoolBuilder;
 
-/// How a pool's workers log.
-#[derive(Clone, Debug, Default)]
+/// How a pool's workers log, or a process of one's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     level: Option<LevelFilter>,
     directory: Option<PathBuf>,
@@ -21,7 +21,7 @@ impl PoolBuilder {
     /// maximum level, also when that changes; nothing without a subscriber, or up to `INFO` for the files of
     /// [`PoolBuilder::log_to_files`]. What is not written costs a worker nothing.
     pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
-        self.log.level = Some(level.into());
+        self.log.set_level(level.into());
         self
     }
 
@@ -29,12 +29,20 @@ impl PoolBuilder {
     /// that of the program's file. A line per event, with its time in UTC; nothing is dropped, at the cost of a system call per event.
     /// Without effect in an inline pool, whose kernels speak to the program's subscriber themselves.
     pub fn log_to_files(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.log.directory = Some(directory.into());
+        self.log.set_directory(directory.into());
         self
     }
 }
 
 impl Options {
+    pub(crate) fn set_level(&mut self, level: LevelFilter) {
+        self.level = Some(level);
+    }
+
+    pub(crate) fn set_directory(&mut self, directory: PathBuf) {
+        self.directory = Some(directory);
+    }
+
     /// The level that is wanted now.
     pub(super) fn level(&self) -> LevelFilter {
         self.level.unwrap_or_else(|| match LevelFilter::current() {
@@ -48,7 +56,7 @@ impl Options {
         self.directory.as_deref().map_or(OsStr::new(""), Path::as_os_str)
     }
 
-    /// Makes the directory, and its path one that does not depend on where a worker is.
+    /// Makes the directory, and its path one that does not depend on where a process is.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         let Some(directory) = &mut self.directory else { return Ok(()) };
         let refused =

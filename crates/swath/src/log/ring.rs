@@ -91,7 +91,7 @@ impl<'a> Ring<'a> {
     /// Where the worker is to write its file; empty: nowhere.
     pub(crate) fn directory(self) -> OsString {
         let len = (self.words[AT_PATH_BYTES].load(Ordering::Relaxed) as usize).min(PATH_BYTES_MAX);
-        let words = self.words[AT_PATH..HEAD_WORDS].iter();
+        let words = self.words[AT_PATH..HEAD_WORDS].iter().take(len.div_ceil(8));
         let mut bytes: Vec<u8> = words.flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
         bytes.truncate(len);
         OsString::from_vec(bytes)

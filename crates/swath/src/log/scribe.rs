@@ -1,19 +1,21 @@
-//! The subscriber of a worker: what is said there becomes a record.
+//! The subscriber of a worker, or of a process of one's own: what is said there becomes a record.
 
 use std::cell::RefCell;
-use std::time::SystemTime;
 
 use tracing_core::span::{Attributes, Current, Id, Record as Values};
 use tracing_core::{Event, Interest, LevelFilter, Metadata, Subscriber};
 
-use super::berth::Berth;
+use super::below::Below;
+use super::berth::{self, Berth};
+use super::emit::is_emitted;
 use super::record::Record;
 use super::spans::Spans;
 use super::text::Said;
 
-/// Writes a worker's events to its ring, and to its file if it has one.
+/// Writes a process's events to its ring, and to its file if it has one. Where these are is looked up: a copy of a template has the
+/// template's scribe, and places of its own.
+#[derive(Default)]
 pub(super) struct Scribe {
-    berth: &'static Berth,
     spans: Spans,
 }
 
@@ -30,33 +32,33 @@ thread_local! {
 }
 
 impl Scribe {
-    pub(super) fn new(berth: &'static Berth) -> Scribe {
-        Scribe { berth, spans: Spans::default() }
+    fn level(&self) -> LevelFilter {
+        berth::current().map_or(LevelFilter::OFF, Berth::level)
     }
 
-    fn write(&self, event: &Event<'_>, desk: &mut Desk) {
+    fn write(&self, berth: &Berth, event: &Event<'_>, desk: &mut Desk) {
+        let metadata = event.metadata();
+        if is_emitted(metadata) {
+            let below = Below::of(event);
+            let record = below.record(berth.blank(*metadata.level()));
+            record.encode(&mut desk.words);
+            return berth.put(&mut desk.words, &record);
+        }
         desk.said.clear();
         desk.spans.clear();
         event.record(&mut desk.said);
         self.spans.around(event, &mut desk.spans);
-        let metadata = event.metadata();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let record = Record {
-            level: *metadata.level(),
-            pid: self.berth.pid(),
-            sequence: 0,
-            time_ns: now.as_nanos() as u64,
-            task: self.berth.task(),
-            chunk: self.berth.chunk(),
             target: metadata.target(),
             file: metadata.file().unwrap_or_default(),
             line: metadata.line().unwrap_or_default(),
             message: &desk.said.message.0,
             spans: &desk.spans,
             fields: &desk.said.fields.0,
+            ..berth.blank(*metadata.level())
         };
         record.encode(&mut desk.words);
-        self.berth.put(&mut desk.words, &record);
+        berth.put(&mut desk.words, &record);
     }
 }
 
@@ -67,26 +69,24 @@ impl Subscriber for Scribe {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.berth.level()
+        *metadata.level() <= self.level()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.berth.level())
+        Some(self.level())
     }
 
     fn event(&self, event: &Event<'_>) {
         // A process that a kernel forked has the ring too, and it has one writer.
-        if !self.berth.is_ours() {
-            return;
-        }
+        let Some(berth) = berth::current().filter(|berth| berth.is_ours()) else { return };
         let written = DESK.try_with(|desk| match desk.try_borrow_mut() {
-            Ok(mut desk) => self.write(event, &mut desk),
+            Ok(mut desk) => self.write(berth, event, &mut desk),
             // A field's `Debug` logs.
-            Err(_) => self.write(event, &mut Desk::default()),
+            Err(_) => self.write(berth, event, &mut Desk::default()),
         });
         if written.is_err() {
             // The thread ends.
-            self.write(event, &mut Desk::default());
+            self.write(berth, event, &mut Desk::default());
         }
     }
 

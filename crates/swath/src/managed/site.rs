@@ -13,6 +13,7 @@ use super::fault::ManagedError;
 use super::frame::{Frame, receive, verb};
 use super::house::at_work_on;
 use super::server::hello;
+use crate::cause::LastWords;
 use crate::limits::{HANDSHAKE, MANAGED_MESSAGE_BYTES};
 use crate::process::{Failure, Process};
 
@@ -295,9 +296,10 @@ impl Site {
         };
         // Outside of the lock: others have their own time.
         let status = process.join_timeout(within).ok()??;
-        let text = |failure: Failure| match failure.exceeded {
-            Some(exceeded) => format!("{}, {exceeded}", failure.what),
-            None => failure.what.to_string(),
+        let text = |failure: Failure| {
+            let Failure { what, exceeded, last_words, .. } = failure;
+            let exceeded = exceeded.map_or_else(String::new, |exceeded| format!(", {exceeded}"));
+            format!("{what}{exceeded}{}", LastWords(&last_words))
         };
         let known = process.failure().map_or_else(|| format!("it ended with {status}"), text);
         *self.ending() = Ending::Known(known.clone());

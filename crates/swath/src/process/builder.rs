@@ -1,7 +1,7 @@
 //! How a process is to be.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use super::launch::{Luggage, Settings, launch};
 use super::method::StartMethod;
 use super::value::ExitValue;
 use super::{Process, forked};
+use crate::LevelFilter;
 use crate::error::{ErrorKind, Result};
 use crate::phase::{Encoded, encode};
 use crate::shared;
@@ -80,6 +81,21 @@ macro_rules! common_options {
         /// Where its standard error goes; where this program's goes by default.
         pub fn stderr(mut self, output: Output) -> Self {
             self.settings.stderr = output;
+            self
+        }
+
+        /// Up to which level it writes what it says by `tracing`, for the subscriber that is in force where it is started. Without it: as
+        /// much as that asks for by its maximum level when the process starts; nothing without a subscriber, or up to `INFO` for
+        /// the file of `log_to_files`.
+        pub fn log_level(mut self, level: impl Into<LevelFilter>) -> Self {
+            self.settings.log.set_level(level.into());
+            self
+        }
+
+        /// It also appends what it says to a file of its own in `directory`, which is made if need be: `NAME-PID.log`, NAME being that of the
+        /// program's file. As [`PoolBuilder::log_to_files`](crate::PoolBuilder::log_to_files).
+        pub fn log_to_files(mut self, directory: impl Into<PathBuf>) -> Self {
+            self.settings.log.set_directory(directory.into());
             self
         }
     };

@@ -14,6 +14,7 @@ use super::lineage;
 use super::parcel;
 use crate::freight;
 use crate::head_count;
+use crate::log;
 use crate::memory_file::Place;
 use crate::worker::EXIT_CANNOT_BEGIN;
 
@@ -47,6 +48,9 @@ fn begin(
         return Err("its starter runs another executable than this one".to_owned());
     }
     lineage::is(depth, Some(errand.name.clone()), Some(errand.starter_name.clone()));
+    // SAFETY: the starter passes both under these numbers, and nobody has looked at them before; called once.
+    let (ring, bell) = unsafe { (log::place::inherited()?, log::place::bell()?) };
+    log::berth::begin(ring, bell, None);
     let reply = errand.reply.clone().map(|reply| {
         freight::reply_to(Some(reply.inbox));
         reply.parcel.open(starter)

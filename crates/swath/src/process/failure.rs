@@ -7,7 +7,7 @@ use swath_platform::signal;
 
 use super::allowance::Limits;
 use super::record::End;
-use crate::cause::What;
+use crate::cause::{LastWords, What};
 use crate::error::{Error, ErrorKind};
 use crate::worker::EXIT_CANNOT_BEGIN;
 
@@ -29,6 +29,8 @@ pub struct Failure {
     /// The most memory that it had resident at one time, in bytes. `None` when it was less than its starter has: the kernel's count
     /// begins with that.
     pub peak_bytes: Option<u64>,
+    /// The last lines of its log if it died, oldest first, at most [`LAST_WORDS`](crate::limits::LAST_WORDS); often there are none.
+    pub last_words: Vec<String>,
 }
 
 /// A limit of [`Limits`] that a process ran into.
@@ -60,7 +62,11 @@ impl Failure {
             What::Killed { signal, .. } => exceeded(signal, end, limits),
             _ => None,
         };
-        Failure { name: name.to_owned(), pid, what, exceeded, cpu: end.cpu, peak_bytes: end.peak_bytes }
+        // Whoever says itself what went wrong is not dead.
+        let died = matches!(what, What::Exited { .. } | What::Killed { .. } | What::TimedOut { .. });
+        let last_words = if died { end.last_words.clone() } else { Vec::new() };
+        let (name, End { cpu, peak_bytes, .. }) = (name.to_owned(), end);
+        Failure { name, pid, what, exceeded, cpu: *cpu, peak_bytes: *peak_bytes, last_words }
     }
 
     /// As the engine's error.
@@ -122,7 +128,7 @@ impl fmt::Display for Failure {
                 write!(f, " (at most {bytes} bytes of it were resident)")?;
             }
         }
-        Ok(())
+        LastWords(&self.last_words).fmt(f)
     }
 }
 

@@ -22,11 +22,17 @@ use super::record::{About, Before, Reaper, Record};
 use super::value::ExitValue;
 use super::{Input, Output, lineage, roll};
 use crate::error::{ErrorKind, Result};
+use crate::log;
 use crate::worker::EXIT_CANNOT_BEGIN;
 
 pub(crate) fn start<R: ExitValue>(settings: Settings, f: impl FnOnce() -> R) -> Result<Arc<Record>> {
     let depth = lineage::next_depth()?;
     settings.check()?;
+    if settings.log != log::Options::default() {
+        return Err(ErrorKind::Usage.with(
+            "log_level and log_to_files are for spawned processes: a forked copy speaks to its own copy of the subscriber",
+        ));
+    }
     if [settings.stdout, settings.stderr].contains(&Output::Lines) {
         return Err(
             ErrorKind::Usage.with("lines are passed on by a thread, and a process that forks must have none")
@@ -41,7 +47,7 @@ pub(crate) fn start<R: ExitValue>(settings: Settings, f: impl FnOnce() -> R) -> 
         Side::Parent(Child { pid, pidfd }) => {
             process::lead_group(pid);
             let Settings { daemon, limits, takes_group_along, .. } = settings;
-            let about = About { name, daemon, limits, takes_group_along, outlet: None };
+            let about = About { name, daemon, limits, takes_group_along, said: None };
             let record = Arc::new(Record::new(about, pid, pidfd, Reaper::Whoever, before));
             roll::enter(&record);
             Ok(record)

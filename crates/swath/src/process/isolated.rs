@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::launch::{Luggage, Settings, failed, launch};
 use super::parcel;
 use super::record::{End, Record};
+use crate::LevelFilter;
 use crate::cause::What;
 use crate::drive::IntoFailure;
 use crate::error::{ErrorKind, Result};
@@ -134,9 +135,10 @@ impl IsolatedBuilder {
         let ended = record.wait(deadline);
         // Before it is told to hurry: a function that has returned in time has a value, though its process lingers.
         let answer = read(&reply);
+        let in_time = ended.is_some();
         let end = ended.map_or_else(|| climb(&record), Ok)?;
-        match (ended, self.timeout, answer?) {
-            (None, Some(limit), None) => Err(failure(&record, &end, What::TimedOut { limit }).into_error()),
+        match (in_time, self.timeout, answer?) {
+            (false, Some(limit), None) => Err(failure(&record, &end, What::TimedOut { limit }).into_error()),
             (_, _, answer) => value(&record, &end, answer, &inbox),
         }
     }

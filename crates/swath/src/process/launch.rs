@@ -19,11 +19,13 @@ use super::allowance::Limits;
 use super::builder::{Input, Output};
 use super::errand::{Errand, Functions, Reply};
 use super::parcel;
-use super::record::{About, Before, Reaper, Record};
+use super::record::{About, Before, Reaper, Record, Said};
 use super::{entry, lineage, roll};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head_count;
 use crate::init;
+use crate::log::place::{BELL_FD, RING_FD};
+use crate::log::{self, Journal};
 use crate::memory_file::{self, Place};
 use crate::output::{Lines, Stream};
 use crate::relay::{Outlet, Tap};
@@ -41,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
     pub(crate) takes_group_along: bool,
+    pub(crate) log: log::Options,
 }
 
 /// Arguments, encoded, and the shared objects in them: they live at least as long as the process that is to find them.
@@ -118,15 +121,23 @@ impl Settings {
     }
 }
 
-/// Standard input, output and error of a process to be: what is given to it, and what reads its lines.
+/// Standard input, output and error of a process to be, and its log: what is given to it, and what reads it.
 struct Streams {
     given: [Option<OwnedFd>; 3],
-    outlet: Option<Outlet>,
+    ring: File,
+    bell: RawFd,
+}
+
+/// Their readers.
+struct Readers {
+    outlet: Outlet,
+    /// Of its lines, if they are passed on.
     tap: Option<Tap>,
+    journal: Arc<Journal>,
 }
 
 impl Streams {
-    fn open(settings: &Settings) -> Result<Streams> {
+    fn open(name: &str, settings: &Settings) -> Result<(Streams, Readers)> {
         let null = || File::options().read(true).write(true).open("/dev/null").map_err(failed("/dev/null"));
         // Inherited, but we have none ourselves.
         let inherited = |fd: RawFd| if file::is_open(fd) { Ok(None) } else { null().map(|f| Some(f.into())) };
@@ -146,23 +157,25 @@ impl Streams {
         };
         let given =
             [stdin, output(settings.stdout, 1, Stream::Out)?, output(settings.stderr, 2, Stream::Err)?];
-        if lines.is_empty() {
-            return Ok(Streams { given, outlet: None, tap: None });
-        }
+        let (journal, ring) = Journal::of_process(name, &settings.log)?;
         let outlet = Outlet::default();
-        let (tap, _) = outlet.open(lines).map_err(|why| ErrorKind::Spawn.with(why))?;
-        Ok(Streams { given, outlet: Some(outlet), tap: Some(tap) })
+        let failed = |why| ErrorKind::Spawn.with(why);
+        let bell = Outlet::bell().map_err(failed)?;
+        let tap = (!lines.is_empty()).then(|| outlet.open(lines).map_err(failed)).transpose()?;
+        let tap = tap.map(|(tap, _)| tap);
+        Ok((Streams { given, ring, bell }, Readers { outlet, tap, journal }))
     }
 
     fn fds(&self) -> Vec<(RawFd, RawFd)> {
         let fd = |(own, at): (&Option<OwnedFd>, RawFd)| (own.as_ref().map_or(at, |own| own.as_raw_fd()), at);
-        self.given.iter().zip(0..).map(fd).collect()
+        let log = [(self.bell, BELL_FD), (self.ring.as_raw_fd(), RING_FD)];
+        self.given.iter().zip(0..).map(fd).chain(log).collect()
     }
 }
 
 /// Starts a process for this errand.
 pub(crate) fn launch(
-    settings: Settings,
+    mut settings: Settings,
     functions: Functions,
     luggage: Luggage,
     reply: Option<Reply>,
@@ -175,6 +188,7 @@ pub(crate) fn launch(
     }
     let depth = lineage::next_depth()?;
     settings.check()?;
+    settings.log.prepare()?;
     let session = Session::current()?;
     let name = settings.name();
     let errand = Errand {
@@ -190,17 +204,17 @@ pub(crate) fn launch(
     let errand = postcard::to_stdvec(&errand).map_err(|e| ErrorKind::Codec.with(e.to_string()))?;
     let (parcel, place) = memory_file::new("swath-errand").map_err(failed("memory for its arguments"))?;
     parcel::write(&parcel, [&errand, &luggage.args]).map_err(failed("memory for its arguments"))?; // P1
-    let mut streams = Streams::open(&settings)?;
+    let (streams, Readers { outlet, tap, journal }) = Streams::open(&name, &settings)?;
     let about = About {
         name,
         daemon: settings.daemon,
         limits: settings.limits,
         takes_group_along: settings.takes_group_along,
-        outlet: streams.outlet.take(),
+        said: Some(Said { outlet, journal }),
     };
     let env = settings.environment(&session);
     let Luggage { objects, lent, .. } = luggage;
-    let kept = Kept { objects, lent, parcel, tap: streams.tap.take(), session };
+    let kept = Kept { objects, lent, parcel, tap, session };
     let before = Before::now();
     Service::global().call(|reactor| {
         let (slot, child) = spawn(reactor, &kept.session, env, &streams, depth, place)?; // P2
@@ -208,6 +222,7 @@ pub(crate) fn launch(
         let reaper = Reaper::Service { table, starter };
         let record = Arc::new(Record::new(about, child.pid, child.pidfd, reaper, before));
         roll::enter(&record);
+        record.about.said.iter().for_each(Said::follow);
         watch(reactor, &record, kept, slot);
         // Only now may it begin: whoever holds a lock must be somebody whose end is noticed.
         let ticks = process::start_ticks(record.pid).unwrap_or(0);
@@ -253,12 +268,13 @@ fn watch(reactor: &mut Reactor, record: &Arc<Record>, kept: Kept, slot: SlotId) 
     let mut mine = Some((record.clone(), kept));
     let ended = move |reactor: &mut Reactor| {
         if let Some((record, kept)) = mine.take() {
-            let end = record.reap(); // E1
+            let status = record.reap().status; // E1
             let slots = kept.session.slots();
             // SAFETY: its pidfd says that it has exited.
-            unsafe { slots.mark_dead(slot, end.status.cause()) }; // E2
+            unsafe { slots.mark_dead(slot, status.cause()) }; // E2
             slots.release(slot);
             kept.let_go(); // E3
+            record.about.said.iter().for_each(Said::entrust);
             // If the session has ended with it, the reactor still watches the guardian's end: in the next turn no more.
             let tell = move |_: &mut Reactor| {
                 roll::leave(&record);

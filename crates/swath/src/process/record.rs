@@ -12,13 +12,14 @@ use swath_sync::{NoParty, Party, SlotId, SlotTable};
 use super::allowance::Limits;
 use super::status::ExitStatus;
 use crate::error::{ErrorKind, Result};
+use crate::log::Journal;
 use crate::relay::Outlet;
 
 /// Longest single wait on a pidfd; then again.
 const LONG: Duration = Duration::from_secs(3600);
 
 /// How a process ended, and what it had used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) status: ExitStatus,
     pub(crate) cpu: Duration,
@@ -27,6 +28,8 @@ pub(crate) struct End {
     pub(crate) killed_by_us: bool,
     /// The kernel killed something for lack of memory while it lived.
     pub(crate) oom_kill: bool,
+    /// The last lines of its log, oldest first.
+    pub(crate) last_words: Vec<String>,
 }
 
 impl End {
@@ -50,8 +53,26 @@ pub(crate) struct About {
     pub(crate) limits: Limits,
     /// Whether what it has started ends with it, however it ends. Else only if a signal ended it.
     pub(crate) takes_group_along: bool,
-    /// Where its lines are passed on.
-    pub(crate) outlet: Option<Outlet>,
+    /// Of one that was spawned.
+    pub(crate) said: Option<Said>,
+}
+
+/// Where what it says is passed on: its lines, and its log.
+pub(crate) struct Said {
+    pub(crate) outlet: Outlet,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Said {
+    /// It is about to say something.
+    pub(crate) fn follow(&self) {
+        self.outlet.follow_asleep(self.journal.clone());
+    }
+
+    /// It has ended. The end of the program waits for what is not passed on by then.
+    pub(crate) fn entrust(&self) {
+        self.outlet.entrust();
+    }
 }
 
 /// What its starter has to know before it starts a process.
@@ -97,7 +118,7 @@ struct State {
 
 impl State {
     fn end(&self) -> Option<End> {
-        self.reaped.filter(|_| self.over)
+        self.reaped.clone().filter(|_| self.over)
     }
 }
 
@@ -166,8 +187,8 @@ impl Record {
     /// is ended, if it has to be.
     pub(crate) fn reap(&self) -> End {
         let mut state = self.lock();
-        if let Some(end) = state.reaped {
-            return end;
+        if let Some(end) = &state.reaped {
+            return end.clone();
         }
         let peeked = process::peek(&self.pidfd).ok().flatten();
         if self.about.takes_group_along || peeked.is_some_and(|status| status.signal().is_some()) {
@@ -182,8 +203,9 @@ impl Record {
             peak_bytes: Some(usage.peak_bytes).filter(|bytes| *bytes > own_peak_bytes),
             killed_by_us: state.killed,
             oom_kill: oom_kills < oom::kills(),
+            last_words: self.about.said.iter().flat_map(|said| said.journal.close()).collect(),
         };
-        *state.reaped.insert(end)
+        state.reaped.insert(end).clone()
     }
 
     /// How it ended, if it has.
@@ -198,14 +220,20 @@ impl Record {
         Some(end)
     }
 
-    /// Waits until it has ended, or the deadline has come.
+    /// Waits until it has ended, and what it has said is passed on; or until the deadline has come.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> Option<End> {
+        let end = self.wait_exit(deadline)?;
+        if let Some(said) = &self.about.said {
+            said.outlet.drain();
+        }
+        Some(end)
+    }
+
+    /// Waits until it has ended, or the deadline has come.
+    pub(crate) fn wait_exit(&self, deadline: Option<Instant>) -> Option<End> {
         let left = || deadline.map_or(LONG, |at| at.saturating_duration_since(Instant::now()).min(LONG));
         loop {
             if let Some(end) = self.end() {
-                if let Some(outlet) = &self.about.outlet {
-                    outlet.drain();
-                }
                 return Some(end);
             }
             let time = left();

@@ -7,6 +7,7 @@ use swath_platform::{process, signal};
 
 use super::record::Record;
 use crate::limits::{TERM_GRACE, UNKILLABLE_AFTER};
+use crate::relay;
 
 struct Roll {
     /// Whose children these are: a forked child has a copy of its parent's roll.
@@ -53,17 +54,18 @@ pub(crate) extern "C" fn at_exit() {
     daemons().for_each(|record| drop(record.signal(signal::TERM)));
     // Each of the others waits for its own children first.
     for record in living().iter().filter(|record| !record.about.daemon) {
-        record.wait(None);
+        record.wait_exit(None);
     }
     await_all(TERM_GRACE);
     daemons().for_each(|record| drop(record.kill()));
     await_all(UNKILLABLE_AFTER);
+    relay::last_drain();
 }
 
 /// Waits until all have ended, but not longer than `patience`.
 fn await_all(patience: Duration) {
     let deadline = Instant::now() + patience;
     for record in living() {
-        record.wait(Some(deadline));
+        record.wait_exit(Some(deadline));
     }
 }
