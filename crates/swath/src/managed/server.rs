@@ -221,7 +221,7 @@ impl Server {
     /// Does what the message says; its answer. `None`: the client has gone away meanwhile, or everything ends.
     fn obey(&self, stream: &Stream, head: Head, body: &[u8]) -> Option<Result<Vec<u8>, ManagedError>> {
         let wanted = || !self.ending.load(Ordering::SeqCst) && !stream.is_disturbed();
-        if head.verb != verb::END && !wanted() {
+        if head.verb != verb::END && self.ending.load(Ordering::SeqCst) {
             return None;
         }
         Some(match head.verb {
