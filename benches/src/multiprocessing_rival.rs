@@ -63,6 +63,30 @@ pub fn executor_round_trip(n: u32) -> Result<f64, String> {
     ))
 }
 
+/// Seconds per `d["x"] = 1` on a manager's dictionary, `clients` processes sharing `n` of them.
+///
+/// # Errors
+/// There is no Python.
+pub fn managed_set(clients: usize, n: u32) -> Result<f64, String> {
+    number(&format!(
+        "import multiprocessing as m, time\n\
+         def work(d, n, met):\n\
+         \td['x'] = 1; met.wait()\n\
+         \tfor i in range(n): d['x'] = 1\n\
+         \tmet.wait()\n\
+         if __name__ == '__main__':\n\
+         \tm.set_start_method('fork')\n\
+         \twith m.Manager() as manager:\n\
+         \t\td = manager.dict(); met = m.Barrier({clients} + 1)\n\
+         \t\tall = [m.Process(target=work, args=(d, {n} // {clients}, met)) for _ in range({clients})]\n\
+         \t\tfor p in all: p.start()\n\
+         \t\tmet.wait(); t = time.perf_counter()\n\
+         \t\tmet.wait(); t = time.perf_counter() - t\n\
+         \t\tfor p in all: p.join()\n\
+         \t\tassert d['x'] == 1; print(t / {n})\n"
+    ))
+}
+
 fn number(program: &str) -> Result<f64, String> {
     let text = run(program)?;
     text.parse().map_err(|_| text)

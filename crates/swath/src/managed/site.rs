@@ -260,6 +260,8 @@ impl Site {
         {
             return Err(self.failed(error, clock, false));
         }
+        // It is answered sooner than a sleeper wakes.
+        swath_sync::spin(|| stream.is_disturbed());
         let given = match receive(stream, MANAGED_MESSAGE_BYTES, clock.deadline) {
             Ok(given) => given.ok_or_else(|| self.gone(clock))?,
             Err(error) => return Err(self.failed(error, clock, true)),
