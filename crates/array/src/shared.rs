@@ -151,12 +151,16 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     /// `Ok` if the array may be changed now: not tainted, mapped writable, no handle alive, here or in another process. The engine asks this before it
     /// lets workers write; the answer lasts as long as the caller's `&mut` borrow of the array.
     pub fn try_exclusive(&self) -> Result<(), Error> {
+        self.alone()?;
+        // Looked at after the count: who lent it, and has let go of it since, has said so before.
         if !self.storage.has_travelled() {
-            return self.alone();
+            return Ok(());
         }
-        // First no new handle can come out of a reference that arrives here, then the others are counted.
+        self.storage.unread()?;
+        // No new handle can come out of a reference that arrives here; then all are counted once more. Whoever asks in vain has not
+        // been in the way of what arrives, but for this moment.
         travel::forget(self.storage.identity());
-        self.alone().and_then(|()| self.storage.unread()).inspect_err(|_| travel::remember(&self.storage))
+        self.alone().and_then(|()| self.storage.unread_now()).inspect_err(|_| travel::remember(&self.storage))
     }
 
     fn alone(&self) -> Result<(), Error> {

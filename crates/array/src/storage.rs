@@ -32,7 +32,7 @@ pub(crate) struct Storage {
     backing: Backing,
     reference: ArrayRef,
     extent: Extent,
-    /// Whether a handle to it was ever encoded: others may have it mapped.
+    /// Whether a handle to it may ever have been encoded: others may have it mapped.
     travelled: AtomicBool,
     /// Set once, after `marks.taint`: the fast answer to "is it tainted".
     tainted: AtomicBool,
@@ -56,11 +56,13 @@ impl Storage {
     pub(crate) fn new(backing: Backing, data_offset: usize, extent: Extent) -> Result<Storage, Error> {
         let reference = ArrayRef::new(backing.reference(), data_offset, &extent, !backing.is_writable());
         reference.extent()?;
+        // A file may have been lent when it was open before.
+        let travelled = AtomicBool::new(backing.file_path().is_some());
         Ok(Storage {
             backing,
             reference,
             extent,
-            travelled: AtomicBool::new(false),
+            travelled,
             tainted: AtomicBool::new(false),
             marks: Mutex::default(),
         })
@@ -174,14 +176,19 @@ impl Storage {
             return Ok(());
         }
         let end = Instant::now() + READERS_WAIT;
-        while self.backing.is_read_elsewhere()? {
-            if Instant::now() >= end {
-                let why = "another process has kept a handle to it".to_owned();
-                return Err(Error::NotWritable { object: self.object(), why });
-            }
+        while self.backing.is_read_elsewhere()? && Instant::now() < end {
             std::thread::sleep(READERS_LOOK);
         }
-        Ok(())
+        self.unread_now()
+    }
+
+    /// The same, at once.
+    pub(crate) fn unread_now(&self) -> Result<(), Error> {
+        if !self.backing.is_read_elsewhere()? {
+            return Ok(());
+        }
+        let why = "another process has kept a handle to it".to_owned();
+        Err(Error::NotWritable { object: self.object(), why })
     }
 
     /// `Err` if it has a name or a path, which stay with their maker.

@@ -59,8 +59,15 @@ impl std::fmt::Debug for Attached {
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes of a file.
+    /// Maps the first `len` bytes of a file, for this process alone.
     pub(crate) fn of(file: &OwnedFd, len: usize, write: bool, what: &str) -> Result<Mapping> {
+        let mapping = Mapping::for_copies(file, len, write, what)?;
+        mapping.keep_private();
+        Ok(mapping)
+    }
+
+    /// The same, but forked copies of this process have it too.
+    pub(crate) fn for_copies(file: &OwnedFd, len: usize, write: bool, what: &str) -> Result<Mapping> {
         if len == 0 {
             return Ok(Mapping::Empty);
         }
@@ -71,9 +78,7 @@ impl Mapping {
         } else {
             MmapOptions::new().len(len).map_raw_read_only(file.as_raw_fd()).map(Mapping::Raw)
         };
-        let mapping = mapped.map_err(|e| Error::system("mmap", what, e))?;
-        mapping.keep_private();
-        Ok(mapping)
+        mapped.map_err(|e| Error::system("mmap", what, e))
     }
 
     /// Not for forked children, not for core dumps. Hints: a kernel that refuses changes nothing for correctness.

@@ -48,7 +48,9 @@ impl Reader {
         if !file::ofd_try_share(&fd).map_err(|e| Error::system("mark as read", &what, e))? {
             return Err(not("somebody has locked it".to_owned()));
         }
-        let mapping = Mapping::of(&fd, len, false, &what)?;
+        // Copies of a template, or of a program that forks, have the handle, so they need what is behind it. The mark is theirs too: it goes
+        // with the last of the mappings.
+        let mapping = Mapping::for_copies(&fd, len, false, &what)?;
         Ok(Reader { reference: *reference, mapping })
     }
 

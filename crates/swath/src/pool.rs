@@ -156,7 +156,9 @@ impl PoolBuilder {
         A: Serialize + DeserializeOwned,
         R: Serialize,
     {
-        let call = Call::new(task::call::<A, R>, function as *const (), encode::<A, A>(&args).bytes);
+        let Encoded { bytes, lent, .. } = encode::<A, A>(&args);
+        self.lent.extend(lent);
+        let call = Call::new(task::call::<A, R>, function as *const (), bytes);
         self.contract.preload = self.take(call);
         self
     }
@@ -167,7 +169,9 @@ impl PoolBuilder {
         A: Serialize + DeserializeOwned,
         E: IntoFailure,
     {
-        let call = Call::new(task::try_call::<A, (), E>, function as *const (), encode::<A, A>(&args).bytes);
+        let Encoded { bytes, lent, .. } = encode::<A, A>(&args);
+        self.lent.extend(lent);
+        let call = Call::new(task::try_call::<A, (), E>, function as *const (), bytes);
         self.contract.preload = self.take(call);
         self
     }

@@ -133,7 +133,8 @@ impl Process {
     /// ```
     ///
     /// A copy has one thread, and the locks of all others, for ever: the allocator's, the log's. So this is refused in a process
-    /// with more than one thread, and any session, and so any pool, array, `Shared` and spawned process, has a thread. The copy keeps
+    /// with more than one thread, and any session, and so any pool, array, `Shared` and spawned process, has a thread. (Handles that
+    /// were lent to this process have none; they are good in the copy.) The copy keeps
     /// all open descriptors; it ends by `_exit`, so what this program has registered for its end does not run in it. It has no
     /// guardian: what it has started itself is not looked for when this program is killed, the copy itself dies with it.
     ///

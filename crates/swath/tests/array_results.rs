@@ -1,5 +1,5 @@
-//! Arrays in results when only a part of them can travel, or when they come back to where they were: what fails is what has to, and
-//! nothing stays behind.
+//! Arrays in results when only a part of them can travel, or when they come back to where they were; handles in copies of a process, and
+//! owners who ask all the time whether they may write: what fails is what has to, and nothing stays behind.
 
 mod stage;
 
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use stage::{PROMISE, eventually, open_files};
 use swath::prelude::*;
-use swath::{Shared, isolated};
+use swath::{Process, Shared, StartMethod, isolated};
 use swath_platform::memory;
 
 fn main() -> ExitCode {
@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         an_iterator_lends_nothing,
         more_arrays_than_descriptors_raise_the_limit,
         what_workers_hold_does_not_make_a_task_impossible,
+        a_handle_is_good_in_copies_of_its_process,
+        what_a_preload_hook_is_given_is_lent,
+        who_asks_in_vain_is_in_nobodys_way,
+        a_file_that_somebody_reads_is_not_written_by_who_opens_it_again,
     ];
     stage::main(tests, &[])
 }
@@ -143,4 +147,85 @@ fn what_workers_hold_does_not_make_a_task_impossible() {
     first.result().expect("done");
     let again = pool.submit_with(|n: u64| n, 7).memory(needs).submit().expect("as possible as before");
     assert_eq!(again.result().expect("a value"), 7);
+}
+
+// ---- copies ---------------------------------------------------------------------------------------------------------------
+
+fn keep(handle: Handle) {
+    KEPT.lock().expect("whole").push(handle);
+}
+
+fn kept_sum(_: ()) -> f64 {
+    KEPT.lock().expect("whole")[0].view().sum()
+}
+
+/// Copies have the handle's table; what is behind it must be there too, and nothing else in its place.
+fn a_handle_is_good_in_copies_of_its_process() {
+    let array = ramp(100_000);
+    let sum = array.view().sum();
+    let copies = |workers| Pool::builder().workers(workers).start_method(StartMethod::Forkserver);
+    let pool = copies(2).preload(keep, array.handle()).build().expect("a pool");
+    for _ in 0..10 {
+        assert_eq!(pool.apply(kept_sum, ()).expect("a value"), sum);
+        let other = pool.apply(|handle: Handle| handle.view().sum(), array.handle()).expect("a value");
+        assert_eq!(other, sum);
+    }
+    let fork = |handle: Handle| {
+        let expected = handle.view().sum();
+        let copy = Process::fork(move || handle.view().sum() != expected).expect("one thread");
+        assert!(copy.join().expect("it ends").success());
+    };
+    let forker = Process::spawn(fork, array.handle()).expect("started");
+    assert!(forker.join().expect("it ends").success());
+}
+
+fn what_a_preload_hook_is_given_is_lent() {
+    for method in [StartMethod::Spawn, StartMethod::Forkserver] {
+        let mut array = ramp(10);
+        let builder = Pool::builder().workers(1).start_method(method).preload(keep, array.handle());
+        assert!(array.try_view_mut().is_err(), "{method:?}: the hook is still to come");
+        let sum = array.view().sum();
+        drop(array);
+        let pool = builder.build().expect("its memory is kept");
+        assert_eq!(pool.apply(kept_sum, ()).expect("a value"), sum);
+    }
+}
+
+// ---- owners ---------------------------------------------------------------------------------------------------------------
+
+fn who_asks_in_vain_is_in_nobodys_way() {
+    let pool = pool(1);
+    let mut array = ramp(16);
+    let handle = array.handle();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(array.try_view_mut().is_err(), "there is a handle");
+            }
+        });
+        for _ in 0..300 {
+            let back = pool.apply(|handle: Handle| handle, handle.clone()).expect("it comes back");
+            assert_eq!(back.view().len(), 16);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop(handle);
+    assert!(eventually(PROMISE, || array.try_view_mut().is_ok()));
+}
+
+fn a_file_that_somebody_reads_is_not_written_by_who_opens_it_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.npy");
+    let array = SharedArray::<f64, Ix1>::options().file(&path).create(8).expect("a file");
+    array.finish().expect("on disk");
+    let pool = pool(1);
+    let read = SharedArray::<f64, Ix1>::open_npy(&path).expect("it is there");
+    pool.apply(keep, read.handle()).expect("kept");
+    drop(read);
+    let mut again = SharedArray::<f64, Ix1>::open_npy_mut(&path).expect("it is there");
+    let error = again.try_view_mut().map(drop).expect_err("the worker shows it");
+    assert!(error.to_string().contains("another process has kept a handle"), "{error}");
+    pool.apply(|_: ()| KEPT.lock().expect("whole").clear(), ()).expect("let go");
+    assert!(eventually(PROMISE, || again.try_view_mut().is_ok()));
 }
