@@ -178,30 +178,39 @@ pub(crate) fn give(storage: &Arc<Storage>) -> Result<(), String> {
 /// Device and inode.
 type Identity = (u64, u64);
 
-/// Storages that may be met again as references: what was lent from here, what was lent to here.
-static KNOWN: Mutex<Option<HashMap<Identity, Weak<Storage>>>> = Mutex::new(None);
+/// Storages that may be met again as references: what was lent from here, what was lent to here. A file that is open more than once
+/// has more than one.
+type Known = HashMap<Identity, Vec<Weak<Storage>>>;
 
-fn known() -> MutexGuard<'static, Option<HashMap<Identity, Weak<Storage>>>> {
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+
+fn known() -> MutexGuard<'static, Option<Known>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// References lead to it from now on, in this process.
 pub(crate) fn remember(storage: &Arc<Storage>) {
-    known().get_or_insert_default().insert(storage.identity(), Arc::downgrade(storage));
+    let mut known = known();
+    let all = known.get_or_insert_default().entry(storage.identity()).or_default();
+    if !all.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(storage))) {
+        all.push(Arc::downgrade(storage));
+    }
 }
 
 /// The storage of that identity, if this process has it.
 fn find(identity: Identity) -> Option<Arc<Storage>> {
     // The lock is gone before the storage can be: its drop takes it again.
-    known().as_ref().and_then(|all| all.get(&identity)).and_then(Weak::upgrade)
+    known().as_ref().and_then(|all| all.get(&identity)).and_then(|all| all.iter().find_map(Weak::upgrade))
 }
 
 /// A storage that may be known is dropped.
 pub(crate) fn forget_dead(identity: Identity) {
-    if let Some(all) = known().as_mut() {
-        // Another one of that identity may have come since.
-        if all.get(&identity).is_some_and(|storage| storage.strong_count() == 0) {
-            all.remove(&identity);
+    if let Some(known) = known().as_mut()
+        && let Some(all) = known.get_mut(&identity)
+    {
+        all.retain(|storage| storage.strong_count() > 0);
+        if all.is_empty() {
+            known.remove(&identity);
         }
     }
 }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         what_a_preload_hook_is_given_is_lent,
         who_asks_in_vain_is_in_nobodys_way,
         a_file_that_somebody_reads_is_not_written_by_who_opens_it_again,
+        a_file_that_is_open_twice_is_found_by_either,
     ];
     stage::main(tests, &[])
 }
@@ -228,4 +229,18 @@ fn a_file_that_somebody_reads_is_not_written_by_who_opens_it_again() {
     assert!(error.to_string().contains("another process has kept a handle"), "{error}");
     pool.apply(|_: ()| KEPT.lock().expect("whole").clear(), ()).expect("let go");
     assert!(eventually(PROMISE, || again.try_view_mut().is_ok()));
+}
+
+fn a_file_that_is_open_twice_is_found_by_either() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.npy");
+    SharedArray::<f64, Ix1>::options().file(&path).create(8).expect("a file").finish().expect("on disk");
+    let open = || SharedArray::<f64, Ix1>::open_npy(&path).expect("it is there");
+    let (pool, one, two) = (pool(1), open(), open());
+    let echo = |handle: Handle| handle;
+    let task = pool.submit(echo, one.handle()).expect("taken");
+    pool.apply(echo, two.handle()).expect("it comes back");
+    drop(two);
+    assert_eq!(task.result().expect("it comes back").view().len(), 8);
+    assert_eq!(pool.apply(echo, one.handle()).expect("it comes back").view().len(), 8);
 }
