@@ -286,6 +286,9 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
     }
 }
 
+/// So many items are pulled at a time.
+const ENCODED_AT_ONCE: usize = 256;
+
 /// The items, one after the other, behind the offset of every chunk and of the end.
 /// What they refer to is in `lent` then. The iterator is the program's own code, and none of its business is lent.
 fn encode<A: Serialize>(
@@ -297,17 +300,26 @@ fn encode<A: Serialize>(
         return Err(ErrorKind::Shape.with("chunks of zero items: give at least 1"));
     }
     let (mut offsets, mut bytes, mut count) = (Vec::new(), Vec::new(), 0);
-    for item in items {
-        if count % chunk == 0 {
-            offsets.push(bytes.len() as u64);
+    loop {
+        let some: Vec<A> = items.take(ENCODED_AT_ONCE).collect();
+        if some.is_empty() {
+            break;
         }
-        let (encoded, met) = travel::lending(|| postcard::to_extend(&item, bytes));
+        let (encoded, met) = travel::lending(|| {
+            for item in some {
+                if count % chunk == 0 {
+                    offsets.push(bytes.len() as u64);
+                }
+                bytes = postcard::to_extend(&item, std::mem::take(&mut bytes)).map_err(|e| {
+                    let (name, why) = (std::any::type_name::<A>(), freight::reason(e));
+                    ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {why}"))
+                })?;
+                count += 1;
+            }
+            Ok::<(), crate::Error>(())
+        });
         lent.extend(met);
-        bytes = encoded.map_err(|e| {
-            let (name, why) = (std::any::type_name::<A>(), freight::reason(e));
-            ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {why}"))
-        })?;
-        count += 1;
+        encoded?;
     }
     offsets.push(bytes.len() as u64);
     let head = offsets.len() * 8;

@@ -104,6 +104,10 @@ fn a_handle_comes_back_wherever_the_task_runs() {
 
 fn an_inline_map_that_fails_keeps_nothing() {
     let pool = pool(0);
+    // With a name: the guardian has been started then, and no descriptor is on its way to it.
+    let _named = ramp(1);
+    // And what a pool has from its first map on.
+    drop(pool.map_chunked(|n: usize| ramp(n + 1), 0..4, 1).expect("arrays"));
     let before = open_files();
     let third_fails = |n: usize| {
         assert!(n < 3, "told to");

@@ -62,9 +62,14 @@ fn run<A: DeserializeOwned, R: Serialize>(
     let cause = |what: Fault| Cause::new(worker, pid, *what);
     let ends: Vec<Result<R, Cause>> =
         items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
-    // An [`Answer`], but with each value encoded by itself: one that cannot be is that item's failure.
-    put(&(began.elapsed().as_nanos() as u64, ends.len()), out)?;
-    for end in ends {
+    let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
+    if put(&answer, out).is_ok() {
+        return Ok(());
+    }
+    // The same, but with each value encoded by itself: one that cannot be is that item's failure.
+    out.clear();
+    put(&(answer.nanos, answer.ends.len()), out)?;
+    for end in answer.ends {
         let length = out.len();
         if let Err(what) = put(&end, out) {
             out.truncate(length);
