@@ -153,9 +153,14 @@ impl Backing {
         self.holder
     }
 
-    /// Whether another process reads it.
-    pub(crate) fn is_read_elsewhere(&self) -> Result<bool, Error> {
-        Ok(self.own().map_or(Ok(false), Segment::is_read_elsewhere)?)
+    /// Whether no other process reads it, nor can from now on.
+    pub(crate) fn try_keep_readers_out(&self) -> Result<bool, Error> {
+        Ok(self.own().map_or(Ok(false), Segment::try_keep_readers_out)?)
+    }
+
+    /// Other processes may read it.
+    pub(crate) fn let_readers_in(&self) -> Result<(), Error> {
+        Ok(self.own().map_or(Ok(()), Segment::let_readers_in)?)
     }
 
     /// Sends it to the inbox of that address.

@@ -152,15 +152,18 @@ impl<T: Element, D: Dimension> SharedArray<T, D> {
     /// lets workers write; the answer lasts as long as the caller's `&mut` borrow of the array.
     pub fn try_exclusive(&self) -> Result<(), Error> {
         self.alone()?;
-        // Looked at after the count: who lent it, and has let go of it since, has said so before.
-        if !self.storage.has_travelled() {
+        // Looked at after the count: who lent it, and has let go of it since, has let readers in before.
+        if !self.storage.may_be_read() {
             return Ok(());
         }
-        self.storage.unread()?;
+        self.storage.keep_readers_out()?;
         // No new handle can come out of a reference that arrives here; then all are counted once more. Whoever asks in vain has not
         // been in the way of what arrives, but for this moment.
         travel::forget(self.storage.identity());
-        self.alone().and_then(|()| self.storage.unread_now()).inspect_err(|_| travel::remember(&self.storage))
+        self.alone().or_else(|error| {
+            travel::remember(&self.storage);
+            self.storage.let_readers_in().and(Err(error))
+        })
     }
 
     fn alone(&self) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //! 1. The mapping lives as long as the [`Storage`] and never moves; a tainted one is never unmapped at all.
 //! 2. Only a raw pointer is kept. A view is derived per borrow: shared ones from `&Storage`, the mutable one from
 //!    `&mut Storage`, which an `Arc` gives out only while no [`ArrayHandle`](crate::ArrayHandle) shares it; nor does another process
-//!    (`unread`).
+//!    (`keep_readers_out`).
 //! 3. Workers write only during a phase or a team, which holds the borrow (or a fence over it) for as long.
 //! 4. Other programs of the same user are trusted not to write: numpy's `r+` on a live array breaks 3.
 //!
@@ -32,11 +32,18 @@ pub(crate) struct Storage {
     backing: Backing,
     reference: ArrayRef,
     extent: Extent,
-    /// Whether a handle to it may ever have been encoded: others may have it mapped.
-    travelled: AtomicBool,
+    /// Whether other processes may have it mapped.
+    readers: Mutex<Readers>,
     /// Set once, after `marks.taint`: the fast answer to "is it tainted".
     tainted: AtomicBool,
     marks: Mutex<Marks>,
+}
+
+/// What the kernel was told of readers in other processes. Of memory that is never written from here: `Admitted`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    KeptOut,
+    Admitted,
 }
 
 #[derive(Default)]
@@ -56,13 +63,14 @@ impl Storage {
     pub(crate) fn new(backing: Backing, data_offset: usize, extent: Extent) -> Result<Storage, Error> {
         let reference = ArrayRef::new(backing.reference(), data_offset, &extent, !backing.is_writable());
         reference.extent()?;
-        // A file may have been lent when it was open before.
-        let travelled = AtomicBool::new(backing.file_path().is_some());
+        // A file may be read by whom it was lent to when it was open before. Where it cannot be asked, it is before the first change.
+        let out = backing.is_writable() && backing.try_keep_readers_out().unwrap_or(false);
+        let readers = Mutex::new(if out { Readers::KeptOut } else { Readers::Admitted });
         Ok(Storage {
             backing,
             reference,
             extent,
-            travelled,
+            readers,
             tainted: AtomicBool::new(false),
             marks: Mutex::default(),
         })
@@ -150,14 +158,40 @@ impl Storage {
 
     // ---- travel ------------------------------------------------------------------------------------------------------
 
-    /// A handle to it is being encoded.
-    pub(crate) fn travels(&self) {
-        self.travelled.store(true, Ordering::Relaxed);
+    /// Whether other processes may have it mapped.
+    pub(crate) fn may_be_read(&self) -> bool {
+        *self.readers() == Readers::Admitted
     }
 
-    /// Whether a handle to it was ever encoded.
-    pub(crate) fn has_travelled(&self) -> bool {
-        self.travelled.load(Ordering::Relaxed)
+    /// A handle to it is being encoded.
+    pub(crate) fn let_readers_in(&self) -> Result<(), Error> {
+        let mut readers = self.readers();
+        if *readers == Readers::KeptOut {
+            self.backing.let_readers_in()?;
+            *readers = Readers::Admitted;
+        }
+        Ok(())
+    }
+
+    /// From now on no other process has it mapped, nor can. `Err` while one has; who is about to let go is waited for, for a moment.
+    pub(crate) fn keep_readers_out(&self) -> Result<(), Error> {
+        let end = Instant::now() + READERS_WAIT;
+        while !self.try_keep_readers_out()? {
+            if Instant::now() >= end {
+                let why = "another process has kept a handle to it".to_owned();
+                return Err(Error::NotWritable { object: self.object(), why });
+            }
+            std::thread::sleep(READERS_LOOK);
+        }
+        Ok(())
+    }
+
+    fn try_keep_readers_out(&self) -> Result<bool, Error> {
+        let mut readers = self.readers();
+        if *readers == Readers::Admitted && self.backing.try_keep_readers_out()? {
+            *readers = Readers::KeptOut;
+        }
+        Ok(*readers == Readers::KeptOut)
     }
 
     /// Whether another process has lent it to this one.
@@ -168,27 +202,6 @@ impl Storage {
     /// The process whose descriptor the reference names.
     pub(crate) fn holder(&self) -> u32 {
         self.backing.holder()
-    }
-
-    /// `Err` while another process has it mapped by a handle. One that is about to let go is waited for, for a moment.
-    pub(crate) fn unread(&self) -> Result<(), Error> {
-        if !self.has_travelled() {
-            return Ok(());
-        }
-        let end = Instant::now() + READERS_WAIT;
-        while self.backing.is_read_elsewhere()? && Instant::now() < end {
-            std::thread::sleep(READERS_LOOK);
-        }
-        self.unread_now()
-    }
-
-    /// The same, at once.
-    pub(crate) fn unread_now(&self) -> Result<(), Error> {
-        if !self.backing.is_read_elsewhere()? {
-            return Ok(());
-        }
-        let why = "another process has kept a handle to it".to_owned();
-        Err(Error::NotWritable { object: self.object(), why })
     }
 
     /// `Err` if it has a name or a path, which stay with their maker.
@@ -239,6 +252,11 @@ impl Storage {
         self.backing.finish()
     }
 
+    /// A panic while it was held cannot have left it half changed.
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A panic while the marks were held cannot leave them half changed.
     fn marks(&self) -> MutexGuard<'_, Marks> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -247,9 +265,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        if *self.travelled.get_mut() || self.backing.is_lent() {
-            travel::forget_dead(self.identity());
-        }
+        travel::forget_dead(self.identity());
         if *self.tainted.get_mut() {
             self.backing.leak();
         }

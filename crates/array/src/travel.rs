@@ -13,8 +13,9 @@
 //!
 //! 1. It is mapped there for reading only.
 //! 2. While anybody keeps it for a decoder ([`Lent`]), the owner does not write: the count of handles says so.
-//! 3. While another process has it mapped, the owner does not write: the mapping is marked by a lock on the file, which the kernel
-//!    takes away with the mapping ([`swath_segment::Reader`]). The owner asks, if the array has ever been lent.
+//! 3. While another process has it mapped, the owner does not write: the mapping is marked by a shared lock on the file, which the kernel
+//!    takes away with the mapping ([`swath_segment::Reader`]). While the owner may write, it has that lock exclusively: a reference that
+//!    somebody has kept, or made up, is refused.
 //! 4. In the owner's own process a reference leads to the array itself while it is lent, and nowhere while it may be changed.
 //! 5. Between the end of 2 and the beginning of 3 there is no gap: who decodes is kept for, until it has mapped or will not any more.
 
@@ -134,7 +135,7 @@ pub(crate) fn lend(storage: &Arc<Storage>) -> Result<(), String> {
              nobody would keep its memory",
         )),
         Some(Scope::Lending(all)) => {
-            storage.travels();
+            storage.let_readers_in().map_err(refuse)?;
             remember(storage);
             all.push(storage.clone());
             Ok(())

@@ -206,19 +206,24 @@ pub fn ofd_byte_is_locked(fd: &impl AsFd, number: u32) -> io::Result<bool> {
     is_locked(fd, range_lock(libc::F_WRLCK, BYTES_FROM + i64::from(number), 1))
 }
 
-/// Where the byte of [`ofd_try_share`] is: beyond those of [`ofd_try_lock_byte`].
-const SHARED_AT: i64 = BYTES_FROM + (1 << 32);
+/// Where the byte of readers is: beyond those of [`ofd_try_lock_byte`].
+const READERS_AT: i64 = BYTES_FROM + (1 << 32);
 
-/// Marks the file as being read through this open file description; false when somebody holds the byte exclusively, which nobody
-/// of ours does. A mapping keeps the open file description, and so the mark, after the descriptor is closed: it goes with the mapping,
-/// or with its process.
-pub fn ofd_try_share(fd: &impl AsFd) -> io::Result<bool> {
-    try_lock(fd, range_lock(libc::F_RDLCK, SHARED_AT, 1))
+/// Marks the file as being read through this open file description; false while another one keeps readers out. A mapping keeps the
+/// open file description, and so the mark, after the descriptor is closed: it goes with the mapping, or with its process.
+pub fn ofd_try_read(fd: &impl AsFd) -> io::Result<bool> {
+    try_lock(fd, range_lock(libc::F_RDLCK, READERS_AT, 1))
 }
 
-/// Whether *another* open file description is marked as reading the file.
-pub fn ofd_is_shared(fd: &impl AsFd) -> io::Result<bool> {
-    is_locked(fd, range_lock(libc::F_WRLCK, SHARED_AT, 1))
+/// Keeps readers out for as long as this open file description is there; false while another one is marked as reading. The
+/// descriptor must be open for writing.
+pub fn ofd_try_keep_readers_out(fd: &impl AsFd) -> io::Result<bool> {
+    try_lock(fd, range_lock(libc::F_WRLCK, READERS_AT, 1))
+}
+
+/// Lets readers in again.
+pub fn ofd_let_readers_in(fd: &impl AsFd) -> io::Result<()> {
+    try_lock(fd, range_lock(libc::F_UNLCK, READERS_AT, 1)).map(|_| ())
 }
 
 /// Room on the mount that `path` lies on.
@@ -418,19 +423,24 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_keeps_the_mark_of_a_reader() {
+    fn readers_and_who_keeps_them_out_exclude_each_other() {
         let file = memfd("readers").unwrap();
         set_len(&file, 4096).unwrap();
-        assert!(!ofd_is_shared(&file).unwrap());
         let reader = reopen(&file, false).unwrap();
-        assert!(ofd_try_share(&reader).unwrap());
-        assert!(ofd_is_shared(&file).unwrap());
+        assert!(ofd_try_read(&reader).unwrap());
+        assert!(!ofd_try_keep_readers_out(&file).unwrap());
         assert!(ofd_try_lock(&file).unwrap(), "not in the way of the lock of the file");
         let map = crate::memory::AlignedMap::new(&reader, 4096, false).unwrap();
         drop(reader);
-        assert!(ofd_is_shared(&file).unwrap(), "by the mapping alone");
+        assert!(!ofd_try_keep_readers_out(&file).unwrap(), "the mapping alone keeps the mark");
         drop(map);
-        assert!(!ofd_is_shared(&file).unwrap());
+        for _ in 0..2 {
+            assert!(ofd_try_keep_readers_out(&file).unwrap());
+        }
+        let reader = reopen(&file, false).unwrap();
+        assert!(!ofd_try_read(&reader).unwrap());
+        ofd_let_readers_in(&file).unwrap();
+        assert!(ofd_try_read(&reader).unwrap());
     }
 
     #[test]

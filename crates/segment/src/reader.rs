@@ -1,7 +1,8 @@
 //! Somebody else's segment, mapped for reading only while something here refers to it: how a handle that travelled is used.
 //!
-//! The mapping is marked by a shared lock on the file ([`file::ofd_try_share`]), which ends with it, however this process ends. The owner
-//! asks for such marks before it writes ([`Segment::is_read_elsewhere`](crate::Segment::is_read_elsewhere)): no message has to come back.
+//! The mapping is marked by a shared lock on the file ([`file::ofd_try_read`]), which ends with it, however this process ends. While the
+//! owner may write it holds the same lock exclusively ([`Segment::try_keep_readers_out`](crate::Segment::try_keep_readers_out)): no message
+//! has to come back, and a reference that somebody has kept leads nowhere.
 
 use swath_platform::file;
 
@@ -21,7 +22,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// The holder does not have it any more, or the descriptor is another file's; the file is shorter than the reference says.
+    /// The holder does not have it any more, or the descriptor is another file's; the file is shorter than the reference says; the owner
+    /// keeps readers out.
     pub fn open(reference: &SegmentRef, holder: u32) -> Result<Reader> {
         let what = match reference.name() {
             Some(name) => format!("{name:?} of process {holder}"),
@@ -45,8 +47,8 @@ impl Reader {
             why: "it is larger than the address space",
         })?;
         // Before it is mapped: who sees no mark may write.
-        if !file::ofd_try_share(&fd).map_err(|e| Error::system("mark as read", &what, e))? {
-            return Err(not("somebody has locked it".to_owned()));
+        if !file::ofd_try_read(&fd).map_err(|e| Error::system("mark as read", &what, e))? {
+            return Err(not("it is not lent: its owner may be changing it".to_owned()));
         }
         // Copies of a template, or of a program that forks, have the handle, so they need what is behind it. The mark is theirs too: it goes
         // with the last of the mappings.

@@ -270,14 +270,26 @@ impl Segment {
         self.backing().file()
     }
 
-    /// Whether another process, or another part of this one, has it mapped by a [`Reader`](crate::Reader).
+    /// Whether nobody has it mapped by a [`Reader`](crate::Reader) now; then nobody can until
+    /// [`let_readers_in`](Segment::let_readers_in), not even with a reference that was kept. Asked again, it is true again.
     ///
     /// # Errors
     ///
-    /// The kernel does not say.
-    pub fn is_read_elsewhere(&self) -> Result<bool> {
+    /// The file was opened for reading only, or its file system has no locks.
+    pub fn try_keep_readers_out(&self) -> Result<bool> {
         let what = || self.entry.name().unwrap_or("a segment").to_owned();
-        file::ofd_is_shared(self.file()).map_err(|e| Error::system("look for readers of", what(), e))
+        file::ofd_try_keep_readers_out(self.file())
+            .map_err(|e| Error::system("keep readers out of", what(), e))
+    }
+
+    /// Readers may come.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, for want of memory.
+    pub fn let_readers_in(&self) -> Result<()> {
+        let what = || self.entry.name().unwrap_or("a segment").to_owned();
+        file::ofd_let_readers_in(self.file()).map_err(|e| Error::system("let readers into", what(), e))
     }
 
     /// Its identity in the session; never reused.

@@ -6,6 +6,7 @@ mod stage;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize, Serializer, ser};
 use stage::{PROMISE, eventually, open_files};
 use swath::prelude::*;
 use swath::{Process, Shared, StartMethod, isolated};
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         who_asks_in_vain_is_in_nobodys_way,
         a_file_that_somebody_reads_is_not_written_by_who_opens_it_again,
         a_file_that_is_open_twice_is_found_by_either,
+        a_reference_that_was_kept_leads_nowhere_while_its_array_may_change,
     ];
     stage::main(tests, &[])
 }
@@ -247,4 +249,53 @@ fn a_file_that_is_open_twice_is_found_by_either() {
     drop(two);
     assert_eq!(task.result().expect("it comes back").view().len(), 8);
     assert_eq!(pool.apply(echo, one.handle()).expect("it comes back").view().len(), 8);
+}
+
+/// The last reference that was noted: text, which outlives whatever lends the array.
+static NOTE: Mutex<String> = Mutex::new(String::new());
+
+/// Its reference is noted when it travels.
+#[derive(Deserialize)]
+struct Noted(Handle);
+
+impl Serialize for Noted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        *NOTE.lock().expect("whole") = serde_json::to_string(&self.0).map_err(ser::Error::custom)?;
+        serializer.serialize_newtype_struct("Noted", &self.0)
+    }
+}
+
+fn decoded(text: String) -> std::result::Result<f64, String> {
+    let handle: Handle = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let sum = handle.view().sum();
+    KEPT.lock().expect("whole").push(handle);
+    Ok(sum)
+}
+
+fn let_go(_: ()) {
+    KEPT.lock().expect("whole").clear()
+}
+
+fn a_reference_that_was_kept_leads_nowhere_while_its_array_may_change() {
+    let pool = pool(1);
+    let mut array = ramp(4);
+    assert_eq!(pool.apply(|noted: Noted| noted.0.view().sum(), Noted(array.handle())).expect("a value"), 6.0);
+    let text = NOTE.lock().expect("whole").clone();
+    // Nobody has changed it since: what the text says is there, and who reads it keeps writers out.
+    assert_eq!(pool.apply(decoded, text.clone()).expect("a task"), Ok(6.0));
+    assert!(array.try_view_mut().is_err());
+    pool.apply(let_go, ()).expect("done");
+    assert!(eventually(PROMISE, || array.try_view_mut().is_ok()));
+    // From the first change on, neither there nor here, whether somebody writes at this moment or not.
+    let mut view = array.view_mut();
+    for here_or_there in [decoded(text.clone()), pool.apply(decoded, text.clone()).expect("a task")] {
+        let why = here_or_there.expect_err("its owner may be changing it");
+        assert!(why.contains("not lent"), "{why}");
+    }
+    view[0] = 1.0;
+    decoded(text.clone()).expect_err("nobody has lent it again");
+    // Lent again, it is itself.
+    let handle = array.handle();
+    assert_eq!(pool.apply(|handle: Handle| handle.view().sum(), handle).expect("a value"), 7.0);
+    assert_eq!(pool.apply(decoded, text.clone()).expect("a task"), Ok(7.0));
 }

@@ -404,6 +404,9 @@ fn references_that_lie_are_errors() {
     let array = ramp(1000);
     let truth = truth(&array.array_ref(), process::getpid());
     let believe = |_: Lie| 1_u8;
+    let error = pool.apply(believe, Lie(truth.clone())).expect_err("nobody has lent it");
+    assert!(error.to_string().contains("not lent"), "{error}");
+    pool.apply(sum, array.handle()).expect("a value");
     assert_eq!(pool.apply(believe, Lie(truth.clone())).expect("it is the truth"), 1);
     let change = |change: fn(&mut Allegation)| {
         let mut lie = truth.clone();

@@ -116,7 +116,7 @@ impl Outgoing {
         let given = given.map(|sent| {
             sent.storage.is_anonymous()?;
             let storage = sole(sent.storage)?;
-            storage.unread()?;
+            storage.keep_readers_out()?;
             Ok(storage)
         });
         given.collect::<Result<Vec<_>, Error>>()?.into_iter().try_for_each(|s| s.hand_over(address, stamp))
