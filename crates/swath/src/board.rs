@@ -64,6 +64,8 @@ struct Head {
     tasks: UnsafeCell<SegmentRef>,
     /// How many of the workers are wanted: those of higher index leave, and are given nothing.
     wanted: Padded<AtomicU32>,
+    /// A team counts on the workers below this index: they do not leave by themselves.
+    kept: Padded<AtomicU32>,
     /// What every worker is told, set before the first one is started.
     contract: SegmentRef,
 }
@@ -139,6 +141,27 @@ impl Board {
     pub(crate) fn want(&self, workers: usize) {
         self.head().wanted.0.store(workers.min(self.workers()) as u32, Ordering::SeqCst);
         self.ring_doorbell();
+    }
+
+    /// Keeps the first `workers` workers: of those none leaves by itself any more that has not [said so](Cell::has_retired). With 0,
+    /// they may again.
+    pub(crate) fn keep(&self, workers: usize) {
+        self.head().kept.0.store(workers as u32, Ordering::SeqCst);
+        if workers == 0 {
+            self.ring_doorbell();
+        }
+    }
+
+    /// Worker `index` says that it leaves by itself. Refused if it is to be kept: either it sees that, or who keeps it sees what it says.
+    pub(crate) fn retire(&self, index: usize) -> bool {
+        let cell = self.cell(index);
+        cell.set_retired(true);
+        let may = index >= self.head().kept.0.load(Ordering::SeqCst) as usize;
+        if !may {
+            cell.set_retired(false);
+            self.ring_bell();
+        }
+        may
     }
 
     /// The most workers that there can be, which is the number of cells.

@@ -188,7 +188,8 @@ impl Crew {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every worker has shown itself, and run its initializer. Those that have left for want of work come back.
+    /// Waits until every worker has shown itself, run its initializer, and is not about to leave. Those that have left for want of
+    /// work come back.
     pub(crate) fn wait_until_up(self: &Arc<Self>) -> Result<()> {
         let slots = self.session.slots();
         loop {
@@ -200,7 +201,8 @@ impl Crew {
             }
             let ready = |(cell, m): (usize, &Member)| {
                 let up = (SlotState::Live, m.slot.generation);
-                m.is_present() && slots.state(m.slot.index) == up && self.board.cell(cell).is_ready()
+                let cell = self.board.cell(cell);
+                m.is_present() && slots.state(m.slot.index) == up && cell.is_ready() && !cell.has_retired()
             };
             if state.members.iter().enumerate().take(self.board.wanted()).all(ready) {
                 return Ok(());

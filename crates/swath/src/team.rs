@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array, ArrayView, ArrayViewMut, Dimension};
@@ -15,6 +16,7 @@ use swath_array::{ArrayRef, Element, SharedArray, Torn, rows_view, rows_view_mut
 use swath_segment::{Segment, SegmentRef};
 use swath_sync::{Barrier, InPlace as _, Locked, Mutex, MutexGuard, Party, Plan as _, SlotId};
 
+use crate::crew::Crew;
 use crate::descriptor::Mode;
 use crate::drive::team_driver;
 use crate::error::{Error, ErrorKind, Result};
@@ -324,10 +326,9 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
         let Encoded { bytes, lent: _until_it_is_over, .. } = args;
         let driver = name_of(team_driver::<O, A> as crate::drive::Driver as *const ())?;
         let (kernel, args) = (name_of(kernel as *const ())?, bytes?);
-        let mut meeting = None;
         let plan = || {
             let size = pool.workers().max(1);
-            let meeting = meeting.insert(Meeting::new(pool, size)?);
+            let meeting = Meeting::new(pool, size)?;
             Ok(Plan {
                 geometry: Geometry::ranks(size),
                 settings,
@@ -338,7 +339,7 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
                 args,
                 values: false,
                 measure: false,
-                team: Some((meeting.segment(), meeting.base())),
+                team: Some(meeting),
             })
         };
         let result = pool.run(plan, |_| Ok(()));
@@ -357,31 +358,46 @@ impl<'p, O: TeamOperand, A: Serialize + DeserializeOwned> TeamPhase<'p, O, A> {
     }
 }
 
-/// The memory in which a team meets: its mutex and its barrier.
-struct Meeting(Segment);
+/// Where a team meets: the memory of its mutex and its barrier. Its members stay for as long as there is this.
+pub(crate) struct Meeting {
+    segment: Segment,
+    crew: Option<Arc<Crew>>,
+}
 
 impl Meeting {
     fn new(pool: &Pool, size: usize) -> Result<Meeting> {
         let barrier = Barrier::layout(size).map_or(0, |layout| layout.size());
         let segment = Segment::options().unnamed("team").create(BARRIER_AT + barrier)?;
-        if let Some(crew) = pool.crew() {
+        let meeting = Meeting { segment, crew: pool.crew().cloned() };
+        if let Some(crew) = &meeting.crew {
+            crew.board.keep(size);
             crew.wait_until_up()?;
             // A pool may have room for more workers than it has.
             let members = &crew.lock().members;
             let parties: Vec<SlotId> = members.iter().take(size).map(|member| member.slot).collect();
             // SAFETY: the segment has room for `size` parties behind `BARRIER_AT`, which is 64-aligned, and nobody knows
             // it yet.
-            unsafe { Barrier::of(&parties).place(segment.as_ptr().add(BARRIER_AT)) };
+            unsafe { Barrier::of(&parties).place(meeting.base().add(BARRIER_AT)) };
         }
-        Ok(Meeting(segment))
+        Ok(meeting)
     }
 
-    fn segment(&self) -> SegmentRef {
-        self.0.reference()
+    /// Its memory.
+    pub(crate) fn segment(&self) -> SegmentRef {
+        self.segment.reference()
     }
 
-    fn base(&self) -> *mut u8 {
-        self.0.as_ptr()
+    /// Where this process has mapped it.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.segment.as_ptr()
+    }
+}
+
+impl Drop for Meeting {
+    fn drop(&mut self) {
+        if let Some(crew) = &self.crew {
+            crew.board.keep(0);
+        }
     }
 }
 

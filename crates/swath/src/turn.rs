@@ -170,7 +170,8 @@ impl<'t> Turn<'t> {
     #[inline]
     fn hold(&mut self, claim: Claim) -> InHand {
         self.hand.claims += 1;
-        self.hand.left -= 1;
+        // A team's members take their places even if they have done their share.
+        self.hand.left = self.hand.left.saturating_sub(1);
         let (cell, claims) = (self.hand.board.cell(self.hand.index), self.hand.claims);
         cell.claims.store(claims, Ordering::Relaxed);
         cell.set_current(self.descriptor.epoch, Some(claim.chunk()));

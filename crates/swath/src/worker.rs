@@ -298,10 +298,11 @@ fn take_turn(hand: &mut Hand, descriptor: &Descriptor) {
     board.ring_bell();
 }
 
-/// Leaves before it is told to: another one comes when there is work for it.
-fn retire(hand: &mut Hand, contract: &Contract) -> ! {
-    hand.board.cell(hand.index).retire();
-    leave(hand, contract)
+/// Leaves before it is told to, if no team counts on it: another one comes when there is work for it.
+fn retire(hand: &mut Hand, contract: &Contract) {
+    if hand.board.retire(hand.index) {
+        leave(hand, contract)
+    }
 }
 
 /// Ends the process in an orderly way. The life word is disarmed first: handlers of `atexit` may unmap what it points to.

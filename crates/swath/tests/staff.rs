@@ -270,6 +270,27 @@ fn a_pool_that_is_resized_all_the_time_has_whole_teams() {
     });
 }
 
+/// Those that have done their share, or nothing for long, leave between two teams and never in one.
+#[test]
+fn teams_are_whole_though_workers_leave_by_themselves() {
+    let idle = Duration::from_micros(300);
+    for builder in [Pool::builder().max_tasks_per_worker(2), Pool::builder().idle_timeout(idle)] {
+        let pool = builder.workers(2).build().expect("a pool");
+        for _ in 0..100 {
+            let mut met = SharedArray::<u64, _>::zeros(2).expect("room");
+            let team = pool.team(&mut met).deadline(PATIENCE).run(|team, mut met| {
+                team.barrier()?;
+                met.mine().fill(1);
+                Ok(())
+            });
+            team.expect("a whole team");
+            assert_eq!(met.view().to_vec(), [1, 1]);
+        }
+        assert!(pool.stats().started > 2, "some left: {:?}", pool.stats());
+        assert_eq!(pool.stats().died, 0);
+    }
+}
+
 /// The barrier has as many seats as there are workers, not as there could be.
 #[test]
 fn a_pool_with_room_for_many_has_small_teams() {

@@ -128,9 +128,9 @@ impl Cell {
         self.ready.store(1, Ordering::Release);
     }
 
-    /// Whether it has left by itself.
+    /// Whether it leaves by itself, or has left.
     pub(crate) fn has_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire) != 0
+        self.retired.load(Ordering::SeqCst) != 0
     }
 
     /// Has the worker of that generation leave, soon.
@@ -143,9 +143,9 @@ impl Cell {
         self.leaves.load(Ordering::Relaxed) == u64::from(generation) + 1
     }
 
-    /// The worker leaves by itself.
-    pub(crate) fn retire(&self) {
-        self.retired.store(1, Ordering::Release);
+    /// The worker says whether it leaves by itself; see [`super::Board::retire`].
+    pub(super) fn set_retired(&self, retired: bool) {
+        self.retired.store(u32::from(retired), Ordering::SeqCst);
     }
 
     /// The worker's arena.

@@ -12,6 +12,7 @@ use crate::descriptor::{Descriptor, OperandRef};
 use crate::error::Result;
 use crate::limits::ARGS_INLINE_BYTES;
 use crate::partial::Partial;
+use crate::team::Meeting;
 
 /// Memory that phases of a pool use again and again.
 #[derive(Default)]
@@ -58,7 +59,7 @@ impl Memory {
         if plan.values {
             d.partials = Memory::at_least(&mut self.partials, "partials", chunks * size_of::<Partial>())?;
         }
-        d.team = plan.team.map_or_else(SegmentRef::zeroed, |team| team.0);
+        d.team = plan.team.as_ref().map_or_else(SegmentRef::zeroed, Meeting::segment);
         self.put_args(&mut d, &plan.args)?;
         Ok(d)
     }

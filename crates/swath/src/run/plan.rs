@@ -1,13 +1,12 @@
 //! A phase, checked and ready to run: what both kinds of pool are given.
 
-use swath_segment::SegmentRef;
-
 use crate::descriptor::flag;
 use crate::error::{ErrorKind, Result};
 use crate::geometry::Geometry;
 use crate::limits::OPERANDS_MAX;
 use crate::operand::{Bound, Described};
 use crate::settings::Settings;
+use crate::team::Meeting;
 use crate::{locked, undo};
 
 /// A phase, ready to run.
@@ -23,14 +22,14 @@ pub(crate) struct Plan<'p> {
     pub(crate) values: bool,
     /// Chunks of a map say how long they took.
     pub(crate) measure: bool,
-    /// Barrier and mutex of a team, and where this process has mapped them.
-    pub(crate) team: Option<(SegmentRef, *mut u8)>,
+    /// Where a team's members meet.
+    pub(crate) team: Option<Meeting>,
 }
 
 impl Plan<'_> {
     /// The team's segment by id, for inline pools.
     pub(crate) fn team_base(&self) -> Option<(u64, *mut u8)> {
-        self.team.map(|(segment, base)| (segment.id, base))
+        self.team.as_ref().map(|meeting| (meeting.segment().id, meeting.base()))
     }
 }
 
