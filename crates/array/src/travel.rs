@@ -43,6 +43,12 @@ impl Lent {
         self.0.is_empty()
     }
 
+    /// Lets go of what others keep as well. The rest nobody can ask for any more; to let go of it is to unmap it, which takes long.
+    pub fn sole(mut self) -> Lent {
+        self.0.retain(|storage| Arc::strong_count(storage) == 1);
+        self
+    }
+
     /// Keeps what `other` keeps, too.
     pub fn extend(&mut self, other: Lent) {
         self.0.extend(other.0);

@@ -13,6 +13,7 @@ mod waiting;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,7 +44,6 @@ struct Seat {
     /// Of its arguments.
     extent: Option<Extent>,
     /// Of the handles in them: until nobody who could look at them is left.
-    #[expect(dead_code, reason = "kept for whoever runs the task")]
     lent: Lent,
     #[expect(dead_code, reason = "given back when nobody runs the task any more")]
     share: Option<Arc<Share>>,
@@ -88,9 +88,53 @@ struct Books {
     tries_again: bool,
     /// Why nothing is taken any more.
     closed: Option<(ErrorKind, String)>,
+    /// What nobody needs any more and what may take long to let go of: gigabytes of arrays.
+    spent: Vec<Box<dyn Send>>,
+}
+
+/// The desk's lock, taken. What is [spent](Books::spent) goes when it has been given back.
+struct Opened<'d> {
+    books: MutexGuard<'d, Books>,
+    spent: Vec<Box<dyn Send>>,
+}
+
+impl Deref for Opened<'_> {
+    type Target = Books;
+
+    fn deref(&self) -> &Books {
+        &self.books
+    }
+}
+
+impl DerefMut for Opened<'_> {
+    fn deref_mut(&mut self) -> &mut Books {
+        &mut self.books
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        // The fields go in their order.
+        self.spent = std::mem::take(&mut self.books.spent);
+    }
 }
 
 impl Books {
+    /// These arrays are of no use any more for a task that is not over yet: whoever else has one of them may want it back then.
+    fn spend(&mut self, lent: Lent) {
+        let lent = lent.sole();
+        if !lent.is_empty() {
+            self.spent.push(Box::new(lent));
+        }
+    }
+
+    /// A task that is over. If nobody waits for it, it goes with its result.
+    fn forget(&mut self, ticket: Arc<Ticket>) {
+        if Arc::strong_count(&ticket) == 1 {
+            self.spent.push(Box::new(ticket));
+        }
+    }
+
     /// Tasks for which there is memory now may have a cell.
     fn admit(&mut self) {
         self.admission.admit(&mut self.waiting);
@@ -184,6 +228,7 @@ impl Desk {
             counts: TaskCounts::default(),
             tries_again: true,
             closed: None,
+            spent: Vec::new(),
         };
         Ok(Desk { table, inbox, segment, board, books: Mutex::new(books), changed: Condvar::new() })
     }
@@ -193,8 +238,12 @@ impl Desk {
         self.segment.reference()
     }
 
+    fn lock(&self) -> Opened<'_> {
+        Opened { books: self.books_alone(), spent: Vec::new() }
+    }
+
     /// Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn books_alone(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

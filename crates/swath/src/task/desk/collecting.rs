@@ -62,6 +62,7 @@ impl Desk {
         cell.step(word, Word::new(word.serial(), State::Free, None));
         self.vacate(books, index);
         self.resolve(books, &ticket, outcome);
+        books.forget(ticket);
     }
 
     /// What was sent for an answer that is none.
@@ -103,6 +104,7 @@ impl Desk {
         if let Some(seat) = books.seats[index].take() {
             books.free.push(index);
             seat.extent.into_iter().for_each(|extent| books.requests.free(extent));
+            books.spend(seat.lent);
         }
     }
 
@@ -140,6 +142,9 @@ impl Desk {
             Outcome::Failure(_) => &mut books.counts.failed,
         };
         *count += 1;
+        if let Stage::Waiting(request) = &mut life.stage {
+            books.spend(std::mem::take(&mut request.lent));
+        }
         ticket.enter(&mut life, Stage::Resolved(Arc::new(outcome)));
         books.watched -= life.callbacks.len();
         books.due.append(&mut life.callbacks);

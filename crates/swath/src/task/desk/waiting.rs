@@ -132,7 +132,7 @@ impl Desk {
 
     /// Waits until there may be something to tend.
     pub(crate) fn wait_for_work(&self) {
-        let books = self.lock();
+        let books = self.books_alone();
         if books.due.is_empty() && !books.has_waiting() && books.watched == 0 && !books.over {
             drop(self.changed.wait(books).unwrap_or_else(PoisonError::into_inner));
         }
