@@ -28,6 +28,8 @@ impl Surroundings {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         // What a process keeps for life, the service thread, comes with its first array.
         drop(SharedArray::<u8, _>::zeros(1).expect("room for one byte"));
+        // That thread may still be asking the kernel what it does with life words, by a child that it kills.
+        swath_platform::life::self_test();
         Surroundings { before: Things::now(), _alone: alone }
     }
 
