@@ -158,19 +158,22 @@ fn bare_trips(pool: &Pool, ball: &PingPong, path: &str) -> Result<Duration> {
 /// From nothing to two workers that wait for work, against two processes that have said hello.
 fn start() -> Result<()> {
     println!("a pool of {WORKERS}, ready");
-    start_pools("with its session and guardian", "")?;
+    start_pools("with its session", "   (goal ≤ 2)", |_| ())?;
+    start_pools("that, and a first task", "", |pool| assert_eq!(pool.apply(square, 3).expect("a value"), 9))?;
     // An array keeps the session.
     let _array = SharedArray::<u8, _>::zeros(1)?;
-    start_pools("in a session that is there", "   (goal ≤ 2)")
+    start_pools("in a session that is there", "   (goal ≤ 2)", |_| ())
 }
 
-fn start_pools(name: &str, goal: &str) -> Result<()> {
+fn start_pools(name: &str, goal: &str, then: impl Fn(&Pool)) -> Result<()> {
     let (ours, bare) = timing::pairs(
         STARTS,
         || {
             let mut pool = None;
-            let took = timing::time(|| pool = Some(Pool::builder().workers(WORKERS).build()));
-            let pool = pool.expect("built").expect("a pool");
+            let took = timing::time(|| {
+                then(pool.insert(Pool::builder().workers(WORKERS).build().expect("a pool")));
+            });
+            let pool = pool.expect("built");
             assert_eq!(pool.pids().len(), WORKERS);
             took
         },

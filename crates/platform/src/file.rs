@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// Who and what a file is.
@@ -32,6 +33,13 @@ impl Stat {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
 
+    /// Whether it is among the mappings that a process's `maps` lists: proc_pid_maps(5). By number: a file that was made without
+    /// a name goes without one there.
+    pub fn is_in_maps(&self, maps: &str) -> bool {
+        let (major, minor) = (libc::major(self.dev), libc::minor(self.dev));
+        maps.contains(&format!(" {major:02x}:{minor:02x} {} ", self.ino))
+    }
+
     /// (device, inode).
     pub fn identity(&self) -> (u64, u64) {
         (self.dev, self.ino)
@@ -54,8 +62,6 @@ pub enum Access {
     Read,
     /// An existing file, for reading and writing.
     ReadWrite,
-    /// A new file, mode 0600, that did not exist (`O_EXCL`).
-    CreateNew,
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
@@ -85,10 +91,21 @@ pub fn open(path: &Path, access: Access) -> io::Result<OwnedFd> {
     let flags = match access {
         Access::Read => OFlags::RDONLY,
         Access::ReadWrite => OFlags::RDWR,
-        Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
     };
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    retry(|| rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR))
+    retry(|| rustix::fs::open(path, flags, Mode::empty()))
+}
+
+/// A new file in `directory` that has no name yet, mode 0600: open(2), `O_TMPFILE`. Close-on-exec.
+pub fn unnamed_in(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    retry(|| rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR))
+}
+
+/// Gives a name to a file of [`unnamed_in`]; one that is taken is an error.
+pub fn link(fd: &impl AsFd, path: &Path) -> io::Result<()> {
+    let file = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    retry(|| rustix::fs::linkat(CWD, file.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW))
 }
 
 /// Opens what process `pid` has open under the number `fd`, as a new open file description.
@@ -120,8 +137,14 @@ pub fn memfd(label: &str) -> io::Result<OwnedFd> {
 /// Reserves room for the first `len` bytes, so that no later store can fail for want of it. Signals are blocked
 /// meanwhile: an interrupted reservation would start again from the beginning.
 pub fn fallocate(fd: &impl AsFd, len: u64) -> io::Result<()> {
+    fallocate_range(fd, 0..len)
+}
+
+/// The same for some bytes; the file is as long as the last of them at least.
+pub fn fallocate_range(fd: &impl AsFd, bytes: Range<u64>) -> io::Result<()> {
     let _blocked = crate::process::SignalsBlocked::new();
-    retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, len))
+    let (start, len) = (bytes.start, bytes.end - bytes.start);
+    retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), start, len))
 }
 
 /// Sets the logical size; reserves nothing.
@@ -456,11 +479,16 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed_and_a_name_is_not_replaced() {
+    fn names_are_given_once_links_not_followed_and_nothing_replaced() {
         let dir = std::env::temp_dir().join(format!("swath-file-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let (target, link) = (dir.join("target"), dir.join("link"));
-        let file = open(&target, Access::CreateNew).unwrap();
+        let file = unnamed_in(&dir).unwrap();
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        super::link(&file, &target).unwrap();
+        assert_eq!(super::link(&file, &target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let found = open(&target, Access::Read).unwrap();
+        assert_eq!(stat(&found).unwrap(), stat(&file).unwrap());
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(open(&link, Access::Read).is_err());
         assert_eq!(rename_new(&target, &link).unwrap_err().kind(), io::ErrorKind::AlreadyExists);

@@ -8,11 +8,13 @@
 //! another process's stores nor such a change can be undefined behaviour. (Unmapping would also be a trap: the kernel
 //! writes to the life words in here when a thread dies.)
 
-use std::os::fd::AsFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use swath_platform::memory;
+use swath_platform::{file, memory};
 use swath_sync::slots::{SLOTS_MAX, SlotId, SlotState, SlotTable};
 
 use crate::error::{Error, Result};
@@ -21,6 +23,7 @@ use crate::layout::{
     MAGIC, index_of,
 };
 use crate::limits::SEGMENTS_MAX;
+use crate::name::SHM_DIR;
 
 /// The session's shared state. See `layout` for the map.
 #[repr(C, align(4096))]
@@ -103,6 +106,17 @@ impl Control {
     pub(crate) const TABLE_OFFSET: usize = std::mem::offset_of!(Control, table);
     pub(crate) const BOARD_OFFSET: usize = std::mem::offset_of!(Control, board);
     pub(crate) const ENGINE_OFFSET: usize = std::mem::offset_of!(Control, engine);
+
+    /// Where some entries of the segment table are.
+    pub(crate) fn entries(which: Range<usize>) -> Range<u64> {
+        let at = |index: usize| (Self::TABLE_OFFSET + index * size_of::<Entry>()) as u64;
+        at(which.start)..at(which.end)
+    }
+
+    /// Where that is which follows them.
+    pub(crate) fn behind_entries() -> Range<u64> {
+        Self::entries(0..SEGMENTS_MAX).end..size_of::<Control>() as u64
+    }
 
     /// One snapshot of the header; nothing is trusted that was not copied.
     pub fn header(&self) -> HeaderImage {
@@ -190,6 +204,27 @@ fn address() -> Result<*mut u8> {
     // Two threads at once: the loser's reservation stays unused address space.
     let address = *ADDRESS.get_or_init(|| fresh.expose_provenance());
     Ok(std::ptr::with_exposed_provenance_mut(address))
+}
+
+/// Reserves these bytes of a control segment's file, so that no store into them can fail for want of room.
+pub(crate) fn reserve(file: &OwnedFd, parts: &[Range<u64>]) -> Result<()> {
+    let mut reserved = 0;
+    for bytes in parts {
+        file::fallocate_range(file, bytes.clone()).map_err(|error| no_room(error, parts, reserved))?;
+        reserved += bytes.end - bytes.start;
+    }
+    Ok(())
+}
+
+/// Why they could not be reserved, `reserved` bytes of them being so.
+fn no_room(error: std::io::Error, parts: &[Range<u64>], reserved: u64) -> Error {
+    let error = Error::system("fallocate", "the control segment", error);
+    if !error.is_out_of_space() {
+        return error;
+    }
+    let needed = parts.iter().map(|bytes| bytes.end - bytes.start).sum();
+    let free = file::space(Path::new(SHM_DIR)).map_or(0, |space| space.free) + reserved;
+    Error::NoRoom { needed, free, mount: SHM_DIR.into(), pinned: 0 }
 }
 
 /// Maps the control segment. The caller has checked that the file has the whole length.

@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use swath_platform::spawn::{Child, SpawnSelf};
 use crate::control::Control;
 use crate::descendants::environment;
 use crate::limits::{GUARDIAN_BACKOFF_MAX_MS, GUARDIAN_BACKOFF_MS, GUARDIAN_END_MS, GUARDIAN_YOUNG_MS};
+use crate::locked_file::LockedFile;
 use crate::service::{Keep, Reactor, Service};
 use crate::{CONTROL_FD, GUARDIAN_ARGV0};
 
@@ -23,6 +25,7 @@ pub(crate) struct Guard(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    wanted: AtomicBool,
     state: Mutex<State>,
     /// The first start was tried.
     tried: Condvar,
@@ -31,8 +34,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     control: &'static Control,
-    /// A duplicate of the locked description: the guardian holds the lock too.
-    lock: OwnedFd,
+    /// The guardian holds the lock too.
+    file: Arc<LockedFile>,
     null: File,
     child: Option<Child>,
     tried: bool,
@@ -42,15 +45,11 @@ struct State {
 }
 
 impl Guard {
-    /// Has the service thread start the first guardian, before whatever it is asked for later.
-    pub(crate) fn start(
-        service: &Service,
-        control: &'static Control,
-        lock: &OwnedFd,
-    ) -> std::io::Result<Guard> {
+    /// One that is started by [`Guard::want`].
+    pub(crate) fn new(control: &'static Control, file: Arc<LockedFile>) -> std::io::Result<Guard> {
         let state = State {
             control,
-            lock: lock.try_clone()?,
+            file,
             null: File::options().read(true).write(true).open("/dev/null")?,
             child: None,
             tried: false,
@@ -58,18 +57,42 @@ impl Guard {
             failures: 0,
             ending: false,
         };
-        let guard = Guard(Arc::new(Shared { state: Mutex::new(state), tried: Condvar::new() }));
-        let first = guard.clone();
-        service.post(move |reactor| {
-            first.launch_or_later(reactor);
-            first.state().tried = true;
-            first.0.tried.notify_all();
-        });
-        Ok(guard)
+        let (wanted, state) = (AtomicBool::new(false), Mutex::new(state));
+        Ok(Guard(Arc::new(Shared { wanted, state, tried: Condvar::new() })))
+    }
+
+    /// Has the service thread start the first guardian, before whatever it is asked for later.
+    pub(crate) fn want(&self, service: &Service) {
+        if self.0.wanted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let guard = self.clone();
+        service.post(move |reactor| guard.start(reactor));
+    }
+
+    /// Starts the first guardian, unless that was tried; then the lock file has its name. On the service thread.
+    pub(crate) fn start(&self, reactor: &mut Reactor) {
+        if self.state().tried {
+            return;
+        }
+        self.launch_or_later(reactor);
+        let mut state = self.state();
+        if !state.ending
+            && let Err(error) = state.file.name()
+        {
+            tracing::warn!("the session has no name: {error}");
+        }
+        state.tried = true;
+        self.0.tried.notify_all();
+    }
+
+    /// Whether [`Self::start`] is over.
+    pub(crate) fn was_started(&self) -> bool {
+        self.state().tried
     }
 
     /// Waits until there is a guardian, or until the first could not be started; whether there is one. That it runs is not
-    /// awaited: it finds out by itself that it came too late. Not on the service thread.
+    /// awaited: it finds out by itself that it came too late. Only after [`Guard::want`], and not on the service thread.
     pub(crate) fn await_first(&self) -> bool {
         let state = self.0.tried.wait_while(self.state(), |state| !state.tried);
         state.unwrap_or_else(PoisonError::into_inner).child.is_some()
@@ -124,12 +147,14 @@ impl Guard {
         reactor.after(delay, Box::new(move |reactor| guard.launch_or_later(reactor)));
     }
 
+    /// Step L5: from now on no other guardian is started, nor is the lock file given its name.
+    pub(crate) fn is_to_end(&self) {
+        self.state().ending = true;
+    }
+
     /// Step L6: ends the guardian for good; from any thread.
     pub(crate) fn end(&self) {
-        let mut state = self.state();
-        state.ending = true;
-        let Some(child) = state.child.take() else { return };
-        drop(state);
+        let Some(child) = self.state().child.take() else { return };
         let _ = process::pidfd_signal(&child.pidfd, SIGKILL);
         if process::wait_exit(&child.pidfd, Duration::from_millis(GUARDIAN_END_MS)) {
             let _ = process::reap(&child.pidfd);
@@ -138,7 +163,7 @@ impl Guard {
 }
 
 fn command(state: &State) -> SpawnSelf {
-    let (null, lock) = (state.null.as_raw_fd(), state.lock.as_raw_fd());
+    let (null, lock) = (state.null.as_raw_fd(), state.file.lock.as_raw_fd());
     let text = |text: &str| CString::new(text).expect("no NUL");
     SpawnSelf {
         argv: vec![text(GUARDIAN_ARGV0), text(&CONTROL_FD.to_string())],

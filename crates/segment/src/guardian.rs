@@ -40,7 +40,8 @@ pub fn guardian_entry(argv: &[OsString]) -> Option<i32> {
     Some(0)
 }
 
-/// N1: the mark is argv and a control segment under the agreed number; and its coordinator is our parent or dead.
+/// N1: the mark is argv and a control segment under the agreed number; and its coordinator is our parent or dead. Of one that is
+/// being killed we are nobody's child before it has exited.
 fn accept(argv: &[OsString]) -> Option<(OwnedFd, HeaderImage)> {
     if argv.len() != 2 || argv[0] != GUARDIAN_ARGV0 || argv[1] != OsStr::new(&CONTROL_FD.to_string()) {
         return None;
@@ -50,7 +51,8 @@ fn accept(argv: &[OsString]) -> Option<(OwnedFd, HeaderImage)> {
         return None;
     }
     let is_parent = header.coordinator_pid == process::getppid();
-    (is_parent || coordinator(&header).is_none()).then_some((fd, header))
+    let is_dead = || coordinator(&header).is_none() || process::is_exiting(header.coordinator_pid);
+    (is_parent || is_dead()).then_some((fd, header))
 }
 
 /// The descriptor under [`CONTROL_FD`], if it is a control segment; nothing is closed if it is not.
@@ -136,7 +138,8 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
         }
     };
     remove_names();
-    let still = await_stillness(header, deadline);
+    let stat = file::stat(lock);
+    let still = stat.as_ref().is_ok_and(|stat| await_stillness(header, stat, deadline));
     remove_names();
     for pidfd in &killed {
         process::wait_exit(pidfd, deadline.saturating_duration_since(Instant::now()));
@@ -144,9 +147,7 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
     let marked = id.as_ref().map(descendants::marked_by);
     let led = workers.lead();
     descendants::kill_all(deadline, |pid| led(pid) || marked.as_ref().is_some_and(|marked| marked(pid)));
-    if let (Some(id), Ok(stat)) = (&id, file::stat(lock))
-        && still
-    {
+    if let (Some(id), Ok(stat), true) = (&id, stat, still) {
         let _ = file::unlink_if(&shm_path(&id.lock_name(header.uid)), stat.identity());
     }
     // N8
@@ -155,11 +156,11 @@ fn clean_up(control: &Control, lock: &OwnedFd, header: &HeaderImage) {
 
 /// N6: until no thread of the coordinator can make a name any more. The first of its threads to die has woken us, another
 /// may have been killed in the middle of the call that makes one. `false`: it takes too long.
-fn await_stillness(header: &HeaderImage, deadline: Instant) -> bool {
+fn await_stillness(header: &HeaderImage, lock: &file::Stat, deadline: Instant) -> bool {
     loop {
         let still = coordinator(header).is_none()
             || process::is_exiting(header.coordinator_pid)
-            || executes_another_program(header);
+            || executes_another_program(header, lock);
         if still || Instant::now() >= deadline {
             return still;
         }
@@ -168,9 +169,9 @@ fn await_stillness(header: &HeaderImage, deadline: Instant) -> bool {
 }
 
 /// Whether the coordinator has memory, but not the control segment in it: its `exec` is complete.
-fn executes_another_program(header: &HeaderImage) -> bool {
+fn executes_another_program(header: &HeaderImage, lock: &file::Stat) -> bool {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", header.coordinator_pid));
-    header.id().is_some_and(|id| maps.is_ok_and(|maps| !maps.is_empty() && !maps.contains(id)))
+    maps.is_ok_and(|maps| !maps.is_empty() && !lock.is_in_maps(&maps))
 }
 
 /// The workers of the slot table: pid → start time.

@@ -29,6 +29,7 @@ mod guest;
 mod handover;
 pub mod layout;
 pub mod limits;
+mod locked_file;
 mod membership;
 mod name;
 mod npy;

@@ -6,7 +6,10 @@ pub const NAME_MAX: usize = 64;
 /// Segments that a session can have at one time, retired but pinned ones included.
 pub const SEGMENTS_MAX: usize = 4096;
 
-/// The control segment may never be larger: Docker's `/dev/shm` has 64 MiB, and every byte of ours is reserved.
+/// Entries whose memory is reserved when a session begins: two pages. More are when they are needed, twice as many each time.
+pub(crate) const ENTRIES_AT_FIRST: usize = 64;
+
+/// The control segment may never be larger: Docker's `/dev/shm` has 64 MiB.
 pub const CONTROL_MAX_BYTES: usize = 1 << 20;
 
 /// How long a creation without room waits for workers to unmap retired segments.
@@ -41,9 +44,6 @@ pub const DESCENDANTS_MS: u64 = 1000;
 
 /// Longest header of a `.npy` segment that `list` reads.
 pub const NPY_HEADER_MAX: usize = 4096;
-
-/// Attempts to find an unused session id; the second is needed only when a cleaner took the first file for a dead one.
-pub const SESSION_ATTEMPTS: u32 = 16;
 
 /// Attempts to lock the unfinished file under a path; each further one means that somebody finished or dropped theirs in
 /// the moment between.

@@ -38,6 +38,7 @@ enum Naming {
 pub struct SegmentOptions {
     naming: Naming,
     kind: Kind,
+    session: Option<Arc<Session>>,
 }
 
 /// Shared memory owned by this process, mapped for reading and writing. Dropping it removes its name and puts it on the
@@ -78,6 +79,12 @@ impl SegmentOptions {
         self
     }
 
+    /// In this session of the process, not in [`Session::current`], which is guarded.
+    pub fn session(mut self, session: &Arc<Session>) -> SegmentOptions {
+        self.session = Some(session.clone());
+        self
+    }
+
     /// Makes a segment of `len` zero bytes.
     ///
     /// # Errors
@@ -99,10 +106,10 @@ impl SegmentOptions {
         if let Naming::Name(name) = &self.naming {
             validate(name)?;
         }
-        let session = Session::current()?;
+        let session = self.session.clone().map_or_else(Session::current, Ok)?;
         if !matches!(self.naming, Naming::Unnamed(_)) {
             // L4: no name without a guardian.
-            session.is_guarded();
+            session.await_name()?;
         }
         let (place, flags) = self.place();
         let attempt = || {
@@ -243,7 +250,7 @@ fn partial(path: &Path) -> PathBuf {
 impl Segment {
     /// Starts a builder: an automatic name, for an array.
     pub fn options() -> SegmentOptions {
-        SegmentOptions { naming: Naming::Auto, kind: Kind::Array }
+        SegmentOptions { naming: Naming::Auto, kind: Kind::Array, session: None }
     }
 
     fn backing(&self) -> &Backing {

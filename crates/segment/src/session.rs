@@ -3,24 +3,24 @@
 //! Steps L1–L6 (its life) of `README.md`.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use swath_platform::{file, fork, life, process};
 use swath_sync::slots::{SlotId, SlotTable, Witness};
-use swath_sync::{DeathCause, NoParty, Party, Peers};
+use swath_sync::{NoParty, Party, Peers};
 
 use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::guest::watch_peers;
 use crate::layout::{HeaderImage, LAYOUT_HASH, LAYOUT_VERSION, MAGIC, NAMES_VERSION};
-use crate::limits::{RETIRE_MS, SEGMENTS_MAX, SESSION_ATTEMPTS};
-use crate::name::{SHM_DIR, SessionId, shm_path};
+use crate::limits::{RETIRE_MS, SEGMENTS_MAX};
+use crate::locked_file::LockedFile;
+use crate::name::SessionId;
 use crate::reclaim::{Removal, reclaim};
-use crate::service::Service;
+use crate::service::{Reactor, Service};
 use crate::snapshot::Snapshot;
 use crate::table::Table;
 
@@ -41,12 +41,12 @@ pub struct HookId(u64);
 /// One coordinator's session. One per process; shared by its pools and segments; ends with the last `Arc`. A process that was
 /// started for another coordinator's session may be the coordinator of one of its own.
 pub struct Session {
-    file: LockedFile,
+    file: Arc<LockedFile>,
     pid: u32,
     control: &'static Control,
     slot: SlotId,
     /// The same file, but not the same description: what workers inherit.
-    shared: OwnedFd,
+    shared: Arc<OwnedFd>,
     table: Mutex<Table>,
     guard: Option<Guard>,
     hooks: Mutex<Vec<(HookId, RetireHook)>>,
@@ -83,6 +83,18 @@ impl Session {
     ///
     /// In a copy that was forked from a coordinator; when `/dev/shm` has no room or cannot be used.
     pub fn current() -> Result<Arc<Session>> {
+        let session = Session::current_unguarded()?;
+        session.guard();
+        Ok(session)
+    }
+
+    /// As [`Session::current`], for who starts processes at once, and calls [`Session::guard`] or [`Session::guard_now`] when they have been
+    /// started and before they run anything of the user's: so they need not wait until the guardian has been.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::current`].
+    pub fn current_unguarded() -> Result<Arc<Session>> {
         let mut current = lock(&CURRENT);
         loop {
             if current.active && current.pid != process::getpid() {
@@ -116,19 +128,23 @@ impl Session {
         }
         let claimed = LockedFile::claim()?;
         let shared = file::reopen(&claimed.lock, true)
-            .map_err(|e| Error::system("reopen", claimed.path.display(), e))?;
-        let look = shared.try_clone().map_err(|e| Error::system("dup", claimed.path.display(), e))?;
-        // From here on nothing fails.
+            .map_err(|e| Error::system("reopen", "the control segment", e))?;
+        let shared = Arc::new(shared);
         let control = control::map(&claimed.lock)?;
+        // From here on nothing fails.
+        let claimed = Arc::new(claimed);
         let pid = process::getpid();
-        let slot = coordinator_slot(control.slots(), pid);
-        control.publish_header(&header(&claimed.id, pid));
+        let started = process::start_ticks(pid).unwrap_or(0);
+        let slot = coordinator_slot(control.slots(), pid, started);
+        control.publish_header(&header(&claimed.id, pid, started));
+        control.slots().enter(slot);
+        // Before it starts anybody who would look.
         // SAFETY: the service thread takes no locks.
-        service.call(|_| unsafe { control.slots().enter_watched(slot) });
+        service.post(move |_| unsafe { control.slots().watch(slot) });
         fork::mark_own();
-        watch_peers(control.slots(), &control.header(), Arc::new(look), Some(slot.index));
-        let guard = start_guard(service, control, &claimed.lock);
-        let (table, hooks) = (Mutex::new(Table::new(control)), Mutex::default());
+        watch_peers(control.slots(), &control.header(), shared.clone(), Some(slot.index));
+        let guard = guard(control, &claimed);
+        let (table, hooks) = (Mutex::new(Table::new(control, shared.clone())), Mutex::default());
         Ok(Session { file: claimed, pid, control, slot, shared, table, guard, hooks })
     }
 
@@ -173,9 +189,35 @@ impl Session {
         self.shared.as_raw_fd()
     }
 
+    /// L4: has the guardian started soon, if it was not yet: before whatever the service thread is asked for later.
+    pub fn guard(&self) {
+        if let (Some(guard), Ok(service)) = (&self.guard, Service::start()) {
+            guard.want(service);
+        }
+    }
+
+    /// L4: has the guardian started, if it was not yet. On the service thread.
+    pub fn guard_now(&self, reactor: &mut Reactor) {
+        if let Some(guard) = &self.guard {
+            guard.start(reactor);
+        }
+    }
+
+    /// Whether the first guardian has been started.
+    pub fn was_guarded(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::was_started)
+    }
+
+    /// L4: from now on there may be names.
+    pub(crate) fn await_name(&self) -> Result<()> {
+        self.is_guarded();
+        self.file.name()
+    }
+
     /// Whether a guardian watches over this session (only after [`set_initialised`]); the first one's start is awaited. Not on
     /// the service thread.
     pub fn is_guarded(&self) -> bool {
+        self.guard();
         self.guard.as_ref().is_some_and(Guard::await_first)
     }
 
@@ -245,10 +287,12 @@ impl Session {
                 tracing::warn!("a name stays: {failure}");
             }
         }
-        self.file.unlink();
         if let Some(guard) = &self.guard {
+            guard.is_to_end();
+            self.file.unlink();
             guard.end();
         }
+        self.file.unlink();
         if let Ok(service) = Service::start() {
             service.post(|_| life::disarm());
         }
@@ -276,27 +320,18 @@ fn is_want_of_room<T>(outcome: &Result<T>) -> bool {
 
 /// Slot 0, under a generation that differs from session to session: they share one address, and thread numbers taken in
 /// an earlier session must not count in this one.
-fn coordinator_slot(slots: &'static SlotTable, pid: u32) -> SlotId {
+fn coordinator_slot(slots: &'static SlotTable, pid: u32, started: u64) -> SlotId {
     static SESSIONS: AtomicU64 = AtomicU64::new(0);
     const GENERATIONS: u64 = 1000;
-    let mut spare = SESSIONS.fetch_add(1, Ordering::Relaxed) % GENERATIONS;
-    loop {
-        let slot = slots.reserve().expect("a fresh slot table has room");
-        if spare == 0 {
-            let ticks = process::start_ticks(pid).unwrap_or(0);
-            // Workers die with us; guests have to find out.
-            // SAFETY: it is for us.
-            unsafe { slots.started(slot, pid, ticks, Witness::Pidfd) };
-            return slot;
-        }
-        // SAFETY: nobody has had it.
-        unsafe { slots.mark_dead(slot, DeathCause(0)) };
-        slots.release(slot);
-        spare -= 1;
-    }
+    let generation = 1 + SESSIONS.fetch_add(1, Ordering::Relaxed) % GENERATIONS;
+    let slot = slots.reserve_first(generation as u16).expect("a fresh slot table has room");
+    // Workers die with us; guests have to find out.
+    // SAFETY: it is for us.
+    unsafe { slots.started(slot, pid, started, Witness::Pidfd) };
+    slot
 }
 
-fn header(id: &SessionId, pid: u32) -> HeaderImage {
+fn header(id: &SessionId, pid: u32, started: u64) -> HeaderImage {
     let mut text = [0; 32];
     text[..id.as_str().len()].copy_from_slice(id.as_str().as_bytes());
     HeaderImage {
@@ -307,7 +342,7 @@ fn header(id: &SessionId, pid: u32) -> HeaderImage {
         id: text,
         coordinator_pid: pid,
         uid: process::geteuid(),
-        coordinator_start: process::start_ticks(pid).unwrap_or(0),
+        coordinator_start: started,
         pid_namespace: process::pid_namespace(),
         guardian_pid: 0,
         names_offset: Control::TABLE_OFFSET as u64,
@@ -320,7 +355,7 @@ fn header(id: &SessionId, pid: u32) -> HeaderImage {
 }
 
 /// L4. A session without guardian works; what a kill leaves is then found by its lock.
-fn start_guard(service: &Service, control: &'static Control, lock: &OwnedFd) -> Option<Guard> {
+fn guard(control: &'static Control, file: &Arc<LockedFile>) -> Option<Guard> {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if !INITIALISED.load(Ordering::Acquire) {
         if !WARNED.swap(true, Ordering::Relaxed) {
@@ -331,78 +366,6 @@ fn start_guard(service: &Service, control: &'static Control, lock: &OwnedFd) -> 
         }
         return None;
     }
-    let started = Guard::start(service, control, lock);
-    started.inspect_err(|error| tracing::warn!("no guardian can be started: {error}")).ok()
-}
-
-/// L1, L2: a lock file of our own, locked, in place, with all its room reserved. Unlinked on drop.
-struct LockedFile {
-    id: SessionId,
-    path: PathBuf,
-    lock: OwnedFd,
-    identity: (u64, u64),
-    pid: u32,
-}
-
-impl LockedFile {
-    fn claim() -> Result<LockedFile> {
-        for _ in 0..SESSION_ATTEMPTS {
-            if let Some(claimed) = LockedFile::try_claim(SessionId::random()?)? {
-                claimed.reserve()?;
-                return Ok(claimed);
-            }
-        }
-        let why = format!("{SESSION_ATTEMPTS} fresh lock files in turn were taken by somebody else");
-        Err(Error::NotOurs { object: SHM_DIR.to_owned(), why })
-    }
-
-    /// `None`: between our open and our lock a cleaner took it for a dead session's.
-    fn try_claim(id: SessionId) -> Result<Option<LockedFile>> {
-        let path = shm_path(&id.lock_name(process::geteuid()));
-        let failed = |operation, error| Error::system(operation, path.display(), error);
-        let lock = match file::open(&path, file::Access::CreateNew) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
-            Err(error) => return Err(failed("create", error)),
-        };
-        let identity = file::stat(&lock).map_err(|e| failed("fstat", e))?.identity();
-        let locked = file::ofd_try_lock(&lock).map_err(|e| failed("lock", e))?;
-        let in_place = file::stat_path(&path).is_ok_and(|found| found.identity() == identity);
-        if !locked || !in_place {
-            return Ok(None);
-        }
-        Ok(Some(LockedFile { id, path, lock, identity, pid: process::getpid() }))
-    }
-
-    fn reserve(&self) -> Result<()> {
-        let failed = |operation, error| Error::system(operation, self.path.display(), error);
-        if !file::is_memory(&self.lock).map_err(|e| failed("statfs", e))? {
-            let why = format!("{SHM_DIR} is not on tmpfs");
-            return Err(Error::NotOurs { object: self.path.display().to_string(), why });
-        }
-        let needed = size_of::<Control>() as u64;
-        file::fallocate(&self.lock, needed).map_err(|error| {
-            let error = failed("fallocate", error);
-            if !error.is_out_of_space() {
-                return error;
-            }
-            let free = file::space(Path::new(SHM_DIR)).map_or(0, |space| space.free);
-            Error::NoRoom { needed, free, mount: SHM_DIR.into(), pinned: 0 }
-        })
-    }
-
-    /// Removes the name, if it is still ours.
-    fn unlink(&self) {
-        if let Err(error) = file::unlink_if(&self.path, self.identity) {
-            tracing::warn!("the lock file {} stays: {error}", self.path.display());
-        }
-    }
-}
-
-impl Drop for LockedFile {
-    fn drop(&mut self) {
-        if self.pid == process::getpid() {
-            self.unlink();
-        }
-    }
+    let guard = Guard::new(control, file.clone());
+    guard.inspect_err(|error| tracing::warn!("no guardian can be started: {error}")).ok()
 }

@@ -3,17 +3,22 @@
 //! Only the coordinator writes entries, under this lock; others read them as snapshots.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use crate::control::Control;
+use crate::control::{self, Control};
 use crate::error::{Error, Result};
 use crate::layout::{EntryImage, EntryState, FLAG_TAINTED, id_of, index_of};
-use crate::limits::SEGMENTS_MAX;
+use crate::limits::{ENTRIES_AT_FIRST, SEGMENTS_MAX};
 use crate::reference::padded;
 
 /// Bookkeeping of one session's table.
 #[derive(Debug)]
 pub(crate) struct Table {
     control: &'static Control,
+    file: Arc<OwnedFd>,
+    /// So many entries have their memory: a session that makes few segments is there sooner.
+    reserved: usize,
     free: Vec<usize>,
     /// Retired entries, oldest first, with what they pin.
     retired: VecDeque<Retired>,
@@ -29,8 +34,11 @@ struct Retired {
 }
 
 impl Table {
-    pub(crate) fn new(control: &'static Control) -> Table {
-        Table { control, free: (0..SEGMENTS_MAX).rev().collect(), retired: VecDeque::new(), next_sequence: 1 }
+    /// Of a control segment that lies in `file`.
+    pub(crate) fn new(control: &'static Control, file: Arc<OwnedFd>) -> Table {
+        let free = (0..SEGMENTS_MAX).rev().collect();
+        let (reserved, retired) = (ENTRIES_AT_FIRST, VecDeque::new());
+        Table { control, file, reserved, free, retired, next_sequence: 1 }
     }
 
     /// Step G3: writes the intent, before any system call makes anything. The name may depend on the sequence number.
@@ -58,7 +66,9 @@ impl Table {
         if self.free.is_empty() {
             self.sweep();
         }
-        if let Some(index) = self.free.pop() {
+        if let Some(&index) = self.free.last() {
+            self.reserve(index)?;
+            self.free.pop();
             return Ok(index);
         }
         // A worker that still has a retired segment mapped sees another id in its entry: as good as retired. Only the
@@ -66,6 +76,17 @@ impl Table {
         let oldest = self.retired.iter().position(|retired| !retired.tainted);
         let full = Error::TooManySegments { limit: SEGMENTS_MAX, retired: self.retired.len() };
         oldest.and_then(|at| self.retired.remove(at)).map(|retired| retired.index).ok_or(full)
+    }
+
+    /// Has the memory of entry `index` be there: a store must not fail for want of it.
+    fn reserve(&mut self, index: usize) -> Result<()> {
+        if index < self.reserved {
+            return Ok(());
+        }
+        let wanted = (index + 1).next_power_of_two();
+        control::reserve(&self.file, &[Control::entries(self.reserved..wanted)])?;
+        self.reserved = wanted;
+        Ok(())
     }
 
     /// Step G8: what has become known of a segment.

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         ("c39_no_room_is_an_error_with_figures_and_remedies", c39_no_room),
         ("c39_every_size_up_to_the_last_page", c39_every_size),
         ("no_room_for_the_control_segment", no_room_for_the_session),
+        ("no_room_for_more_entries_of_the_table", no_room_for_entries),
         ("retired_segments_are_waited_for", retired_are_waited_for),
         ("retired_segments_that_stay_pinned_are_named", pinned_are_named),
         ("a_read_only_mount_is_an_error", read_only_mount),
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ("full", full),
         ("sizes", sizes),
         ("tiny", tiny),
+        ("entries", entries),
         ("waited", waited),
         ("pinned", pinned),
         ("readonly", readonly),
@@ -124,6 +126,36 @@ fn tiny(_: &[String]) {
     assert!(matches!(&error, Error::NoRoom { free, .. } if *free == 256 << 10), "{error:?}");
     assert!(shm_names().is_empty(), "{:?}", shm_names());
     let _ = Session::current().unwrap_err();
+}
+
+fn no_room_for_entries() {
+    on_tmpfs("1m", "no_room_for_more_entries_of_the_table", "entries");
+}
+
+/// A table that grows where there is no room is an error of the creation that it grows for, and of no other.
+fn entries(_: &[String]) {
+    let page = || Segment::options().unnamed("page").create(4096);
+    let mut named = Vec::new();
+    while let Ok(segment) = Segment::options().create(4096) {
+        named.push(segment);
+    }
+    let mut unnamed = Vec::new();
+    let error = loop {
+        match page() {
+            Ok(segment) => unnamed.push(segment),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, Error::NoRoom { needed, free, .. } if free < needed), "{error:?}");
+    for segment in named.iter().chain(&unnamed) {
+        fill(segment, 1);
+    }
+    named.truncate(named.len() / 2);
+    let more: Vec<_> = (0..64).map(|_| page().unwrap()).collect();
+    for segment in &more {
+        fill(segment, 2);
+    }
+    assert!(unnamed.len() + named.len() + more.len() > 64);
 }
 
 fn retired_are_waited_for() {
@@ -276,6 +308,8 @@ fn out_of_descriptors() {
 
 fn nofile(_: &[String]) {
     let session = Session::current().unwrap();
+    // The first name brings the lock file's along.
+    drop(Segment::options().create(4096).unwrap());
     let before = (open_files(), shm_names());
     let mut segments = Vec::new();
     let error = loop {

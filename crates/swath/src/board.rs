@@ -64,6 +64,8 @@ struct Head {
     tasks: UnsafeCell<SegmentRef>,
     /// How many of the workers are wanted: those of higher index leave, and are given nothing.
     wanted: Padded<AtomicU32>,
+    /// 1 when workers may run what is the user's.
+    opened: Padded<AtomicU32>,
     /// A team counts on the workers below this index: they do not leave by themselves.
     kept: Padded<AtomicU32>,
     /// What every worker is told, set before the first one is started.
@@ -130,6 +132,29 @@ impl Board {
     fn head(&self) -> &Head {
         // SAFETY: `create` and `attach` demand a mapped head; its plain fields do not change after `create`.
         unsafe { &*self.base.cast::<Head>() }
+    }
+
+    /// Workers may run what is the user's, from now on.
+    pub(crate) fn open(&self) {
+        self.head().opened.0.store(1, Ordering::SeqCst);
+        self.ring_doorbell();
+    }
+
+    /// Whether they may.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.head().opened.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Waits until they may; false when they never will.
+    pub(crate) fn await_opening(&self) -> bool {
+        loop {
+            let heard = self.doorbell();
+            if self.is_open() || self.is_shut_down() {
+                return self.is_open();
+            }
+            self.wait_doorbell(heard, None);
+        }
     }
 
     /// How many of the workers are wanted.

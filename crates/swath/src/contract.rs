@@ -53,6 +53,11 @@ pub(crate) struct Contract {
 }
 
 impl Contract {
+    /// Whether workers run more of the user's than tasks and phases.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.preload.is_some() || self.initializer.is_some() || self.finalizer.is_some()
+    }
+
     /// Runs the preload hook here.
     pub(crate) fn run_preload(&self) -> Result<(), Fault> {
         self.preload.as_ref().map_or(Ok(()), |call| call.run().map(drop))

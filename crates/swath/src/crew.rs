@@ -13,6 +13,7 @@ mod pressure;
 
 use std::ffi::CString;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -134,7 +135,8 @@ impl Crew {
         contract.inbox = Some(inbox.address().to_owned());
         let identity = swath_platform::exe::identity()
             .map_err(|e| ErrorKind::Spawn.with(format!("/proc/self/exe: {e}")))?;
-        let board_segment = Segment::options().unnamed("board").create(Board::bytes(workers))?;
+        let board_segment =
+            Segment::options().unnamed("board").session(&session).create(Board::bytes(workers))?;
         let (contract_file, told) = written(&contract).map_err(|e| {
             ErrorKind::Memory.with(format!("memory for the workers' contract: {e}")).caused_by(e)
         })?;
@@ -151,7 +153,7 @@ impl Crew {
             started: 0,
             died: 0,
             farewells: Vec::new(),
-            oom_kills: oom::kills(),
+            oom_kills: None,
             forkserver: (method == StartMethod::Forkserver).then(Forkserver::default),
         };
         let journals = Journals::new(workers, log)?;
@@ -174,13 +176,31 @@ impl Crew {
             dormant: AtomicUsize::new(0),
         });
         Service::global().call(|reactor| {
-            (0..wanted).for_each(|index| crew.hire(reactor, index));
+            crew.hire_all(reactor, 0..wanted);
+            // While they come up; who is gone already is looked for later.
+            crew.lock().oom_kills = oom::kills();
             if let Some(share) = crew.contract.recycle_at {
                 Pressure::start(Arc::downgrade(&crew), workers, share, reactor);
             }
         });
+        let open_at_once =
+            crew.session.was_guarded() || method == StartMethod::Forkserver || crew.contract.has_hooks();
+        if open_at_once {
+            crew.open();
+        }
         crew.wait_until_up().inspect_err(|_| crew.dismiss())?;
+        if !open_at_once {
+            // Only now: it would take the processor from those that come up.
+            crew.open();
+        }
         Ok(crew)
+    }
+
+    /// What is the user's may run, as soon as there is a guardian who would tidy up after it.
+    fn open(self: &Arc<Self>) {
+        self.session.guard();
+        let crew = self.clone();
+        Service::global().post(move |_| crew.board.open());
     }
 
     /// The crew's state. Nothing that can panic half-way runs under this lock, so a poisoned one is a sound one.
@@ -266,16 +286,7 @@ impl Crew {
             if crew.dormant.swap(0, Ordering::SeqCst) == 0 {
                 return;
             }
-            let absent: Vec<usize> = {
-                let state = crew.lock();
-                let members = state.members.iter().enumerate();
-                members
-                    .take(crew.board.wanted())
-                    .filter(|(_, m)| !m.is_present())
-                    .map(|(index, _)| index)
-                    .collect()
-            };
-            absent.into_iter().for_each(|index| crew.hire(reactor, index));
+            crew.hire_all(reactor, crew.absent(0..crew.board.wanted()));
         });
     }
 
@@ -290,14 +301,14 @@ impl Crew {
             }
             return Ok(());
         }
-        Service::global().call(|reactor| {
-            for index in before..workers {
-                if !self.lock().members[index].is_present() {
-                    self.hire(reactor, index);
-                }
-            }
-        });
+        Service::global().call(|reactor| self.hire_all(reactor, self.absent(before..workers)));
         self.wait_until_up()
+    }
+
+    /// Those of these cells in which there is no worker.
+    fn absent(&self, cells: Range<usize>) -> Vec<usize> {
+        let state = self.lock();
+        cells.filter(|&index| !state.members[index].is_present()).collect()
     }
 
     /// Reads what living workers report; how many chunks are free again.

@@ -22,45 +22,42 @@ pub(crate) struct HeadCount {
 /// `SWATH_WORKERS` if set, else what the program asked for, else the processors we may use: affinity mask and cgroup quota.
 pub(crate) fn decide(asked: Option<usize>) -> Result<HeadCount, Error> {
     let over = std::env::var("SWATH_WORKERS").ok();
-    choose(over.as_deref(), asked, cpu::affinity_count(), cpu::cgroup_quota(), budget())
+    // Who says a number need not wait until the machine was looked at.
+    let machine = || (cpu::affinity_count(), cpu::cgroup_quota(), budget());
+    choose(over.as_deref(), asked, machine)
 }
 
-/// Processors that this process's pools may count on; more than any machine has where nobody shares them out.
-static SHARE: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Processors that this process, or the pool whose worker it is, may count on; more than any machine has where nobody shares them
+/// out.
+static SHARED: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Among so many workers.
+static SHARERS: AtomicUsize = AtomicUsize::new(1);
 
-/// This process may count on so many processors.
-pub(crate) fn count_on(processors: usize) {
-    SHARE.store(processors.max(1), Ordering::Relaxed);
-}
-
-/// This process is one of `workers` workers who count on so many processors together.
+/// This process is one of `workers` who count on so many processors together. What that makes is found out when somebody asks.
 #[inline]
 pub(crate) fn share(processors: usize, workers: usize) {
-    count_on(processors / workers.max(1));
+    SHARED.store(processors.max(1), Ordering::Relaxed);
+    SHARERS.store(workers.max(1), Ordering::Relaxed);
 }
 
-/// What this process's pools may count on, to be told to a process that it starts for one call.
+/// What this process's pools may count on: for the workers of each of them together, and for a process that it starts.
 pub(crate) fn budget() -> usize {
-    SHARE.load(Ordering::Relaxed)
-}
-
-/// What all workers of a pool of this process may count on together.
-pub(crate) fn to_share() -> usize {
-    budget().min(processors())
+    match (SHARED.load(Ordering::Relaxed), SHARERS.load(Ordering::Relaxed)) {
+        (usize::MAX, 1) => usize::MAX,
+        (shared, sharers) => (shared.min(processors()) / sharers).max(1),
+    }
 }
 
 /// The processors that we may use, at least one.
 pub(crate) fn processors() -> usize {
-    choose(None, None, cpu::affinity_count(), cpu::cgroup_quota(), usize::MAX)
+    choose(None, None, || (cpu::affinity_count(), cpu::cgroup_quota(), usize::MAX))
         .map_or(WORKERS_MAX, |count| count.workers)
 }
 
 fn choose(
     over: Option<&str>,
     asked: Option<usize>,
-    mask: usize,
-    quota: Option<f64>,
-    share: usize,
+    machine: impl FnOnce() -> (usize, Option<f64>, usize),
 ) -> Result<HeadCount, Error> {
     let (workers, why) = match (over.filter(|text| !text.is_empty()), asked) {
         (Some(text), _) => {
@@ -72,6 +69,7 @@ fn choose(
         }
         (None, Some(number)) => (number, "the program asks for them".to_owned()),
         (None, None) => {
+            let (mask, quota, share) = machine();
             let quota = quota.map_or(usize::MAX, |q| (q.ceil() as usize).max(1));
             match share.min(quota).min(mask) {
                 least if least == mask => (mask, "this process may run on that many processors".to_owned()),
@@ -92,8 +90,9 @@ mod tests {
 
     #[test]
     fn the_environment_beats_the_program_and_both_beat_the_machine() {
-        let n =
-            |over, asked, mask, quota| choose(over, asked, mask, quota, usize::MAX).map(|h| h.workers).ok();
+        let n = |over, asked, mask, quota| {
+            choose(over, asked, || (mask, quota, usize::MAX)).map(|h| h.workers).ok()
+        };
         assert_eq!(n(Some("3"), Some(5), 8, None), Some(3));
         assert_eq!(n(Some("0"), Some(5), 8, None), Some(0));
         assert_eq!(n(None, Some(5), 8, None), Some(5));
@@ -106,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_share_counts_where_nobody_says_otherwise() {
-        let n = |over, asked, share| choose(over, asked, 8, Some(6.0), share).map(|h| h.workers).ok();
+        let n = |over, asked, share| choose(over, asked, || (8, Some(6.0), share)).map(|h| h.workers).ok();
         assert_eq!(n(None, None, 2), Some(2));
         assert_eq!(n(None, None, 7), Some(6));
         assert_eq!(n(None, Some(5), 2), Some(5));

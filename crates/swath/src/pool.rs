@@ -331,9 +331,9 @@ impl PoolBuilder {
                     ));
                 }
                 let threads = self.threads.unwrap_or(1).max(1);
-                let contract = Contract { processors: head_count::to_share(), ..self.contract };
+                let contract = Contract { processors: head_count::budget(), ..self.contract };
                 Staff::Crew(Crew::start(
-                    Session::current()?,
+                    Session::current_unguarded()?,
                     (workers, self.most.min(WORKERS_MAX)),
                     threads,
                     (contract, method),

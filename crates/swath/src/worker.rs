@@ -189,6 +189,9 @@ fn initialize(hand: &mut Hand, contract: &Contract, beginning: Beginning) {
         let _ = cpu::pin_to(hand.index % cpu::affinity_count().max(1));
     }
     head_count::share(contract.processors, hand.board.wanted());
+    if contract.has_hooks() && !hand.board.await_opening() {
+        std::process::exit(0);
+    }
     let limited =
         contract.limits.apply().map_err(|e| What::setup(format!("its limits ({}): {e}", contract.limits)));
     let preloaded = || if beginning == Beginning::Copied { Ok(()) } else { contract.run_preload() };
@@ -227,6 +230,10 @@ fn serve(mut hand: Hand, contract: &Contract) -> ! {
         let told = hand.board.cell(hand.index).is_told_to_leave(hand.owner.generation);
         if told || hand.left == 0 || hand.index >= hand.board.wanted() || grown.too_much() {
             retire(&mut hand, contract);
+        }
+        if !hand.board.is_open() {
+            hand.board.wait_doorbell(heard, None);
+            continue;
         }
         // Between turns, when no view of an array is left.
         hand.attach.retire();

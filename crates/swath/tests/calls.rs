@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use calls::{End, follow, opened};
 use stage::{PROMISE, Shm, eventually, is_full, marked};
+use swath::Manager;
 use swath::managed::Counter;
 use swath::prelude::*;
-use swath::{Manager, admin};
 use swath_platform::process;
 
 /// What the environment of every process of one coordinator has.
@@ -109,17 +109,17 @@ fn killed_between(from: &str, to: &str) {
     // The number of stops differs from run to run, as threads take turns differently: the last run is the one in which
     // the stretch ended first.
     let mut point = 0;
-    let (mut kills, mut reclaimed) = (0, 0);
+    let mut kills = 0;
     loop {
         let (end, passed) = run(&["coordinator"], from, to, point);
-        reclaimed += usize::from(nothing_is_left(from, point));
+        nothing_is_left(from, point);
         if end == End::Finished || passed < point {
             break;
         }
         kills += 1;
         point += stride;
     }
-    println!("{from} to {to}: {kills} kills of {stops} stops, {reclaimed} times the cleaner had to come");
+    println!("{from} to {to}: {kills} kills of {stops} stops");
     assert!(kills * stride >= stops / 2, "{kills} kills, one in {stride} of {stops} stops");
 }
 
@@ -149,22 +149,13 @@ fn mark(next: bool) -> String {
     format!("{}-{count}", process::getpid())
 }
 
-/// Within the promised time processes and names are gone; whether a cleaner was needed, as it is when the coordinator
-/// dies before it has a guardian.
-fn nothing_is_left(from: &str, point: usize) -> bool {
-    let mut cleaned = false;
+/// Within the promised time processes and names are gone, and no cleaner had to come.
+fn nothing_is_left(from: &str, point: usize) {
     let processes = || marked(MARK, &mark(false));
     let names = || Shm::names_with("swath-");
     let gone = eventually(PROMISE, || {
         // Twice: a process that is in the middle of `exec` has no environment for a moment.
-        if !processes().is_empty() || !processes().is_empty() {
-            return false;
-        }
-        if !names().is_empty() {
-            cleaned |= !admin::clean(false).expect("a clean").cleaned.is_empty();
-        }
-        names().is_empty()
+        processes().is_empty() && processes().is_empty() && names().is_empty()
     });
     assert!(gone, "killed {point} stops after `{from}`: processes {:?}, names {:?}", processes(), names());
-    cleaned
 }

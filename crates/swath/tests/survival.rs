@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use stage::{Actor, PROMISE, Shm, eventually, is_full, signal_pid};
-use swath::admin;
 use swath::prelude::*;
+use swath::{admin, set_worker_state, with_worker_state};
 use swath_platform::{process, signal};
 
 fn main() -> ExitCode {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         coordinators_killed_at_random_leave_nothing,
         coordinators_of_tasks_killed_at_random_leave_nothing,
         a_killed_guardian_is_replaced_and_the_job_goes_on,
+        nothing_of_the_users_runs_before_there_is_a_guardian,
         names_removed_by_hand_cost_nothing,
         workers_that_slept_through_phases_change_nothing,
         workers_stopped_anywhere_in_a_phase_change_nothing_later,
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
         exit_of_the_host_ends_a_busy_pool,
     ];
     let roles: &[stage::Role] =
-        stage::cast![life, life_of_tasks, job, chatty, holds_the_output, unread, counts, exits];
+        stage::cast![life, life_of_tasks, job, first, chatty, holds_the_output, unread, counts, exits];
     stage::main(tests, roles)
 }
 
@@ -384,31 +385,12 @@ fn coordinators_of_tasks_killed_at_random_leave_nothing() {
 
 fn killed_at_random(role: &str) {
     let mut dice = Dice(11);
-    let mut unguarded = 0;
     for _ in 0..if is_full() { 200 } else { 20 } {
         let mut actor = Actor::play(role, &[]);
         std::thread::sleep(Duration::from_micros(dice.below(80_000)));
         actor.kill();
-        // Before its guardian is started a session has its lock file and nothing else; the next cleaning removes that.
-        let is_only_a_lock = |names: &[String]| {
-            let sessions = admin::list().expect("a list");
-            let of = |name: &String| sessions.iter().find(|s| name.contains(&s.id));
-            let unguarded = |name: &String| of(name).is_none_or(|s| !s.alive && s.guardian_pid == 0);
-            names.len() == 1 && names[0].ends_with(".lock") && unguarded(&names[0])
-        };
-        actor.assert_no_processes();
-        let gone = eventually(PROMISE, || {
-            let names = actor.new_names();
-            names.is_empty() || is_only_a_lock(&names)
-        });
-        assert!(gone, "left after {PROMISE:?}: {:?}", actor.new_names());
-        if !actor.new_names().is_empty() {
-            unguarded += 1;
-            admin::clean(false).expect("a cleaning");
-            assert_eq!(actor.new_names(), Vec::<String>::new());
-        }
+        actor.assert_gone();
     }
-    println!("{unguarded} were killed before they had a guardian");
 }
 
 /// Updates an array for ever, and says how far it is.
@@ -437,6 +419,43 @@ fn a_killed_guardian_is_replaced_and_the_job_goes_on() {
     }
     actor.kill();
     actor.assert_gone();
+}
+
+/// Whether this worker's session has its name and a guardian.
+fn is_guarded() -> bool {
+    let sessions = admin::list().expect("a list");
+    sessions.iter().any(|session| session.owner_pid == process::getppid() && session.guardian_pid != 0)
+}
+
+/// `first HOW`: the first that the first pool of a program does for its user.
+fn first(how: &[String]) {
+    let found = match how[0].as_str() {
+        "task" => pool(1).apply(|_: ()| is_guarded(), ()).expect("a value"),
+        "phase" => {
+            let pool = pool(1);
+            let mut found: SharedArray<u8, _> = SharedArray::options().unnamed().create(1).expect("room");
+            pool.phase(&mut found)
+                .for_each(|_, mut found| found[0] = u8::from(is_guarded()))
+                .expect("a phase");
+            found.view()[0] == 1
+        }
+        _ => {
+            let keep = |_: ()| set_worker_state(is_guarded());
+            let builder = Pool::builder().workers(1).initializer(keep, ());
+            let pool = builder.build().expect("a pool");
+            pool.apply(|_: ()| with_worker_state(|found: &mut bool| *found), ()).expect("a value")
+        }
+    };
+    println!("found {found}");
+}
+
+/// Who could be killed with it, and leave to nobody what kernels had started.
+fn nothing_of_the_users_runs_before_there_is_a_guardian() {
+    for how in ["task", "phase", "initializer"].into_iter().cycle().take(30) {
+        let mut actor = Actor::play("first", &[how]);
+        assert_eq!(actor.told("found"), "true", "{how}");
+        assert!(actor.wait().success());
+    }
 }
 
 fn names_removed_by_hand_cost_nothing() {

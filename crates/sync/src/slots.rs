@@ -85,6 +85,15 @@ impl SlotTable {
         }
     }
 
+    /// The first slot of a table that nobody else has used yet, under this generation: for who makes one table after the other at the same
+    /// address, and would not be taken for the one of before.
+    pub fn reserve_first(&self, generation: u16) -> Option<SlotId> {
+        let (fresh, reserved) = (SlotState::Free.word(0), SlotState::Starting.word(generation));
+        let state = &self.slot(0).state;
+        let done = state.compare_exchange(fresh, reserved, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        done.then_some(SlotId { index: 0, generation })
+    }
+
     /// The free slot with the lowest index among those in the earliest round of generations.
     fn freshest_free(&self) -> Option<(u16, u32)> {
         let mut best: Option<(u16, u32, u16)> = None;
@@ -146,6 +155,16 @@ impl SlotTable {
             self.arm(id);
         }
         self.enter(id)
+    }
+
+    /// The second half of [`Self::enter_watched`], for a party that has entered: by the thread whose death is to be known.
+    ///
+    /// # Safety
+    /// 1. As there.
+    pub unsafe fn watch(&'static self, id: SlotId) {
+        if self.state(id.index) == (SlotState::Live, id.generation) && life::self_test() {
+            self.arm(id);
+        }
     }
 
     /// L1, L2: first who is armed, then the kernel's list and the word (see [`life::arm`]).

@@ -89,6 +89,20 @@ fn a_full_table_says_so_and_worn_slots_come_last() {
     assert_eq!(table.reserve().unwrap().index, 5, "1023 generations of one slot, then the next");
 }
 
+/// For who makes one table after the other at the same address.
+#[test]
+fn the_first_slot_of_a_fresh_table_has_the_generation_that_is_asked_for() {
+    let table = fresh_table();
+    let id = table.reserve_first(1000).expect("it is free");
+    assert_eq!((id.index, id.generation, table.state(0)), (0, 1000, (SlotState::Starting, 1000)));
+    assert_eq!(table.reserve_first(1001), None, "it is taken");
+    assert_eq!(table.reserve().map(|id| id.index), Some(1));
+    assert!(table.enter(id));
+    mark_dead(table, id, DeathCause::UNKNOWN);
+    table.release(id);
+    assert_eq!(table.reserve_first(1000), None, "it was used");
+}
+
 /// The kernel's mark, for every way in which a process can end.
 #[test]
 fn the_life_word_tells_of_every_kind_of_death() {

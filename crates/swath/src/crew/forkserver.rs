@@ -137,6 +137,7 @@ impl Crew {
         let more = [(ring.as_raw_fd(), RING_FD), (theirs.as_raw_fd(), ORDERS_FD)];
         let child = self.spawn(reactor, init::TEMPLATE, (0, slot), (&ends, bell), &more);
         let child = child.inspect_err(|_| self.vacate(slot))?;
+        self.session.guard_now(reactor);
         self.outlet.follow_asleep(journal.clone());
         let (pid, pidfd) = (child.pid, Arc::new(child.pidfd));
         let generation = slot.generation;

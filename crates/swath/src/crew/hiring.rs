@@ -38,24 +38,37 @@ pub(super) struct Recruit {
 impl Crew {
     /// Starts a worker in cell `index`. On the service thread.
     pub(super) fn hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) {
-        if self.lock().leaving || index >= self.board.wanted() {
-            return;
-        }
-        if self.order(reactor, index) {
-            return;
-        }
-        if let Err(why) = self.try_hire(reactor, index) {
-            self.start_failed(reactor, index, format!("a worker could not be started: {why}"));
+        self.hire_all(reactor, [index]);
+    }
+
+    /// Starts a worker in each of these cells. They need a while to come up, so all are started before one is put on the list.
+    pub(super) fn hire_all(self: &Arc<Self>, reactor: &mut Reactor, cells: impl IntoIterator<Item = usize>) {
+        let begun: Vec<_> = cells.into_iter().filter_map(|index| self.begin(reactor, index)).collect();
+        for (index, recruit, child) in begun {
+            self.enlist(reactor, index, recruit, child);
         }
     }
 
-    fn try_hire(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Result<(), String> {
+    /// A worker to be enlisted, unless none is wanted there, the template makes it, or it could not be started.
+    fn begin(self: &Arc<Self>, reactor: &mut Reactor, index: usize) -> Option<(usize, Recruit, Child)> {
+        if self.lock().leaving || index >= self.board.wanted() || self.order(reactor, index) {
+            return None;
+        }
+        match self.try_begin(reactor, index) {
+            Ok((recruit, child)) => Some((index, recruit, child)),
+            Err(why) => {
+                self.start_failed(reactor, index, format!("a worker could not be started: {why}"));
+                None
+            }
+        }
+    }
+
+    fn try_begin(&self, reactor: &mut Reactor, index: usize) -> Result<(Recruit, Child), String> {
         let (slot, arena) = self.make_room(index)?;
         let (tap, ends, bell) = self.open_outlet().inspect_err(|_| self.vacate(slot))?;
         let child = self.spawn(reactor, init::WORKER, (index, slot), (&ends, bell), &[]);
         let child = child.inspect_err(|_| self.vacate(slot))?;
-        self.enlist(reactor, index, Recruit { slot, arena, tap }, child);
-        Ok(())
+        Ok((Recruit { slot, arena, tap }, child))
     }
 
     /// A slot and an arena for a worker in cell `index`.

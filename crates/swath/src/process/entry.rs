@@ -61,7 +61,7 @@ fn begin(
         let path = OsStr::from_bytes(cwd);
         std::env::set_current_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
     }
-    head_count::count_on(errand.processors);
+    head_count::share(errand.processors, 1);
     errand.limits.apply().map_err(|e| format!("limits of {}: {e}", errand.limits))?; // C4
     Ok((errand, args, reply))
 }

@@ -189,7 +189,7 @@ pub(crate) fn launch(
     let depth = lineage::next_depth()?;
     settings.check()?;
     settings.log.prepare()?;
-    let session = Session::current()?;
+    let session = Session::current_unguarded()?;
     let name = settings.name();
     let errand = Errand {
         functions,
@@ -218,6 +218,7 @@ pub(crate) fn launch(
     let before = Before::now();
     Service::global().call(|reactor| {
         let (slot, child) = spawn(reactor, &kept.session, env, &streams, depth, place)?; // P2
+        kept.session.guard_now(reactor);
         let (table, starter) = (kept.session.slots(), kept.session.slot());
         let reaper = Reaper::Service { table, starter };
         let record = Arc::new(Record::new(about, child.pid, child.pidfd, reaper, before));
