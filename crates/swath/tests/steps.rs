@@ -14,6 +14,7 @@ use std::mem::offset_of;
 
 use calls::{ptrace, wait};
 use swath::prelude::*;
+use swath::{Task, Until};
 use swath_platform::process;
 
 swath::worker_entry!();
@@ -123,7 +124,7 @@ fn a_worker_killed_between_two_tasks_leaves_each_with_its_value() {
         let pid = seize(&pool);
         let submit = |n| pool.submit_with(task, (pid, n)).retries(1).submit().expect("taken");
         let tasks: Vec<_> = (0..3).map(submit).collect();
-        let passed = step_and_kill(pid as libc::pid_t, point);
+        let passed = while_others_wait(&tasks[..1], || step_and_kill(pid as libc::pid_t, point));
         for (n, task) in (0..3).zip(&tasks) {
             let value = task.result().expect("a value");
             assert_eq!(value, vec![n; if n == 0 { 50 } else { 1 }], "killed after {point:?} instructions");
@@ -131,6 +132,41 @@ fn a_worker_killed_between_two_tasks_leaves_each_with_its_value() {
         (passed, pool.stats().tasks.retried - before)
     });
     assert!(kills > 0 && retries > 0, "some kills come before the answer");
+}
+
+type Tasks = [Task<Vec<u64>>];
+
+/// Does something while one thread sleeps until the first of `tasks` is over, and another one until all of them are; whatever is done,
+/// both wake up.
+fn while_others_wait<R>(tasks: &Tasks, act: impl FnOnce() -> R) -> R {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waits: [fn(&Tasks); 2] =
+            [|tasks| drop(tasks[0].exception()), |tasks| drop(swath::wait(tasks, Until::AllCompleted, None))];
+        for wait in waits {
+            let tell = tell.clone();
+            scope.spawn(move || {
+                // SAFETY: takes nothing and changes nothing.
+                tell.send(unsafe { libc::gettid() }).expect("somebody listens");
+                wait(tasks);
+                tell.send(0).expect("somebody listens");
+            });
+        }
+        for thread in [told.recv().expect("one"), told.recv().expect("the other")] {
+            let call = || std::fs::read_to_string(format!("/proc/self/task/{thread}/syscall"));
+            while !call().is_ok_and(|call| call.starts_with(&format!("{} ", libc::SYS_futex))) {
+                std::thread::yield_now();
+            }
+        }
+        let result = act();
+        for _ in waits {
+            if told.recv_timeout(std::time::Duration::from_secs(60)).is_err() {
+                eprintln!("nobody has woken one who waits for a task");
+                std::process::abort();
+            }
+        }
+        result
+    })
 }
 
 /// As `task`, with arrays as values: of task 0 one that is on its way to the coordinator when the worker is killed.

@@ -106,7 +106,7 @@ pub use messages::{MessageQueue, MessageQueueError};
 pub use mutex::{Locked, Mutex, MutexGuard, RecoveredGuard};
 pub use once::{Called, Once};
 pub use owner::Holder;
-pub use park::{spin, spin_then_park, wake_one_parked, wake_parked};
+pub use park::{spin, spin_then_park, wake_left_behind, wake_one_parked, wake_parked};
 pub use party::{NoParty, Party};
 #[cfg(not(loom))]
 pub use pipe::PipePlan;

@@ -52,11 +52,17 @@ pub fn spin_then_park(
 /// Wakes who sleeps in [`spin_then_park`] on these two words; without a sleeper it makes no system call.
 ///
 /// A waker killed between taking the mark and the wake leaves sleepers behind: those with a slice look by
-/// themselves, those without are ended by whatever ends with the waker.
+/// themselves, those without are ended by whatever ends with the waker, or woken by [`wake_left_behind`].
 #[inline]
 pub fn wake_parked(word: &AtomicU32, parked: &AtomicU32) {
     let _ = word;
     take_mark(parked, parked); // W1 was the change of `word`
+}
+
+/// Wakes who sleeps there, marked or not: for a waker that has died, perhaps with the mark in its hand. Always a system call.
+pub fn wake_left_behind(parked: &AtomicU32) {
+    fence(Ordering::SeqCst);
+    wake_all(parked);
 }
 
 /// W2–W4: if somebody is marked as asleep, takes the mark and wakes all who sleep on `futex`.

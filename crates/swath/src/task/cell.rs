@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use swath_sync::{spin_then_park, wake_parked};
+use swath_sync::{spin_then_park, wake_left_behind, wake_parked};
 
 use super::letter::Letter;
 use crate::ledger::Owner;
@@ -126,6 +126,11 @@ impl Cell {
     /// Wakes who waits. After every step that ends a task.
     pub(crate) fn wake(&self) {
         wake_parked(&self.parked, &self.parked);
+    }
+
+    /// As [`Cell::wake`], for a worker that died between its answer and the end of that.
+    pub(crate) fn wake_left_behind(&self) {
+        wake_left_behind(&self.parked);
     }
 }
 

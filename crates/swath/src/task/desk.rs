@@ -22,7 +22,7 @@ use swath_array::travel::Lent;
 use swath_segment::{Inbox, Segment, SegmentRef};
 
 use super::admission::{Admission, Line, Share};
-use super::cell::{State, Word};
+use super::cell::{Cell, State, Word};
 use super::extents::{Extent, Extents};
 use super::lane::Lane;
 use super::outcome::kind_of;
@@ -277,10 +277,11 @@ impl Desk {
         books.workers.remove(&(owner.slot, owner.generation));
         self.inbox.forget(|stamp| freight::is_for_a_task_of(owner, stamp));
         let condemned = std::mem::take(&mut books.condemned);
+        let used = books.top;
         drop(books);
-        // It may have died between an answer and the wake.
-        self.table.cells().iter().for_each(|cell| cell.wake());
-        self.table.ring_completion();
+        // It may have died between an answer and the wake, and in the middle of the wake, when who sleeps is not marked any more.
+        self.table.cells()[..used].iter().for_each(Cell::wake_left_behind);
+        self.table.ring_left_behind();
         condemned
     }
 

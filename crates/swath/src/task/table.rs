@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use swath_segment::SegmentRef;
-use swath_sync::{spin_then_park, wake_parked};
+use swath_sync::{spin_then_park, wake_left_behind, wake_parked};
 
 use super::cell::Cell;
 use super::lane::{Ends, Lane};
@@ -200,6 +200,13 @@ impl Table {
         let head = self.head();
         head.completions.fetch_add(1, Ordering::SeqCst);
         wake_parked(&head.completions, &head.parked);
+    }
+
+    /// As [`Table::ring_completion`], for a worker that died in it.
+    pub(crate) fn ring_left_behind(&self) {
+        let head = self.head();
+        head.completions.fetch_add(1, Ordering::SeqCst);
+        wake_left_behind(&head.parked);
     }
 
     /// Waits until a task has been finished since `seen`; false when `slice` has passed first.
