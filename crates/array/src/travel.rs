@@ -127,7 +127,7 @@ pub fn take_refusal() -> Option<String> {
 }
 
 /// The error of an encoder or decoder, its text kept for [`take_refusal`].
-pub(crate) fn refuse(why: impl std::fmt::Display) -> String {
+pub fn refuse(why: impl std::fmt::Display) -> String {
     let why = why.to_string();
     REFUSAL.set(Some(why.clone()));
     why

@@ -228,7 +228,10 @@ impl Reactor {
     /// Calls `f` once, after the delay.
     pub fn after(&mut self, delay: Duration, f: Box<dyn FnOnce(&mut Reactor) + Send>) -> Token {
         let token = self.token();
-        self.timers.insert((Instant::now() + delay, token), f);
+        // What the clock does not reach never comes.
+        if let Some(at) = Instant::now().checked_add(delay) {
+            self.timers.insert((at, token), f);
+        }
         token
     }
 

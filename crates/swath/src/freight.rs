@@ -8,6 +8,8 @@
 //!
 //! A reply lists its arrays, so that they are found, and let go, without decoding it.
 
+mod complete;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,21 +20,29 @@ use swath_array::travel::{self, Incoming, Item, Lent, Outgoing};
 use swath_segment::{Inbox, Session, Stamp};
 
 use crate::ledger::Owner;
+pub(crate) use complete::Complete;
 
 /// Encodes what may hold handles; what has to be kept for whoever decodes it.
 pub(crate) fn pack<T: Serialize + ?Sized>(value: &T) -> (Result<Vec<u8>, String>, Lent) {
-    let (bytes, lent) = travel::lending(|| postcard::to_stdvec(value).map_err(reason));
+    let (bytes, lent) = travel::lending(|| postcard::to_stdvec(&Complete(value)).map_err(reason));
     (bytes, lent)
 }
 
 /// Encodes what cannot hold arrays, since nobody would keep them.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, String> {
-    travel::refusing(|| postcard::to_stdvec(value).map_err(reason))
+    travel::refusing(|| postcard::to_stdvec(&Complete(value)).map_err(reason))
 }
 
 /// Why an encoder or a decoder failed.
 pub(crate) fn reason(error: postcard::Error) -> String {
-    travel::take_refusal().unwrap_or_else(|| error.to_string())
+    let hint = match error {
+        postcard::Error::WontImplement | postcard::Error::SerializeSeqLengthUnknown => {
+            " (a type that needs names in its encoding, such as serde_json::Value, an untagged enum or a flattened field: send a \
+             string or bytes of a format that has them)"
+        }
+        _ => "",
+    };
+    travel::take_refusal().unwrap_or_else(|| format!("{error}{hint}"))
 }
 
 /// Decodes what may hold handles, or arrays that [`Incoming::during`] has.
@@ -50,7 +60,7 @@ pub(crate) fn unpack_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8
 pub(crate) fn put_reply<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), String> {
     let before = out.len();
     travel::take_refusal();
-    let written = travel::reply(|| postcard::to_io(value, &mut *out).map(drop));
+    let written = travel::reply(|| postcard::to_io(&Complete(value), &mut *out).map(drop));
     written.map_err(|error| {
         out.truncate(before);
         reason(error)

@@ -22,7 +22,7 @@ use swath_segment::Inbox;
 use crate::cause::{Cause, ChunkFailure, What};
 use crate::drive::{Driver, IntoFailure};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freight;
+use crate::freight::{self, Complete};
 use crate::gather::Gather;
 use crate::geometry::{Chunk, Geometry};
 use crate::kernel::name_of;
@@ -187,7 +187,8 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
         self
     }
 
-    /// A chunk that takes longer costs its worker; it is tried again within [`MapCall::retries`].
+    /// A chunk that takes longer is asked to stop; what has not come to its end half a second later costs its worker, and is tried again
+    /// within [`MapCall::retries`].
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.settings.chunk_timeout = Some(limit);
         self
@@ -238,6 +239,7 @@ impl<'p, A: Serialize + 'p, R: DeserializeOwned> MapCall<'p, A, R> {
     }
 
     fn run(mut self) -> Result<(Vec<Result<R>>, Report)> {
+        self.pool.takes_tasks()?;
         let mut values = Vec::new();
         let Some(chunk) = self.chunk else { return auto::run(self) };
         let mut items = std::mem::replace(&mut self.items, Box::new(std::iter::empty()));
@@ -310,7 +312,7 @@ fn encode<A: Serialize>(
                 if count % chunk == 0 {
                     offsets.push(bytes.len() as u64);
                 }
-                bytes = postcard::to_extend(&item, std::mem::take(&mut bytes)).map_err(|e| {
+                bytes = postcard::to_extend(&Complete(&item), std::mem::take(&mut bytes)).map_err(|e| {
                     let (name, why) = (std::any::type_name::<A>(), freight::reason(e));
                     ErrorKind::Codec.with(format!("item {count}, of type {name}, cannot be encoded: {why}"))
                 })?;

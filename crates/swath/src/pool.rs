@@ -81,7 +81,7 @@ impl PoolBuilder {
         self
     }
 
-    /// How many workers there can be after [`Pool::resize`]; as many as at first, without it.
+    /// How many workers there can be after [`Pool::resize`]; as many as at first, without it. Fewer than those are an error of `build`.
     pub fn max_workers(mut self, workers: usize) -> Self {
         self.most = workers;
         self
@@ -308,6 +308,10 @@ impl PoolBuilder {
                 ErrorKind::WouldDeadlock.with("a kernel of an inline pool cannot have a pool of its own")
             );
         }
+        if let Some(workers) = self.workers.filter(|workers| (1..*workers).contains(&self.most)) {
+            let why = format!("workers({workers}) are more than max_workers({})", self.most);
+            return Err(ErrorKind::Usage.with(why));
+        }
         let head_count = head_count::decide(self.workers)?;
         let method = method::for_pool(self.method)?;
         tracing::info!("{} workers, since {}", head_count.workers, head_count.why);
@@ -420,6 +424,11 @@ impl Pool {
             Staff::Inline(..) => Office::new(None, Weak::new()),
         };
         Ok(self.office.get_or_init(|| Arc::new(office)))
+    }
+
+    /// An error when the pool was closed, or broken by a task's death.
+    pub(crate) fn takes_tasks(&self) -> Result<()> {
+        self.office.get().and_then(|office| office.desk()).map_or(Ok(()), |desk| desk.refusal())
     }
 
     /// Where workers send arrays that are results; `None` in an inline pool.

@@ -20,7 +20,7 @@ use crate::attach::Attach;
 use crate::board::{Board, Cell};
 use crate::cause::{Cause, Fault, What};
 use crate::descriptor::{Descriptor, Mode, flag};
-use crate::freight;
+use crate::freight::{self, Complete};
 use crate::geometry::Geometry;
 use crate::kernel;
 use crate::ledger::{Claim, Ledger, Owner};
@@ -289,7 +289,7 @@ impl<'t> Turn<'t> {
     /// Writes the chunk's value where the coordinator finds it once the chunk is DONE.
     pub(crate) fn put_value<R: Serialize>(&mut self, held: &InHand, value: &R) -> Result<(), Fault> {
         let mut short = [0u8; PARTIAL_INLINE_BYTES];
-        match postcard::to_slice(value, &mut short) {
+        match postcard::to_slice(&Complete(value), &mut short) {
             Ok(encoded) => self.put_bytes(held, encoded),
             Err(postcard::Error::SerializeBufferFull) => {
                 let encoded = freight::encode(value).map_err(What::unencodable::<R>)?;

@@ -32,7 +32,7 @@ pub(crate) const EXIT_CANNOT_BEGIN: i32 = 121;
 /// Exit code of a worker whose initializer failed, and of a template whose hook did; it has said why.
 pub(crate) const EXIT_INITIALIZER: i32 = 123;
 /// Exit code of a worker that lost its way later.
-const EXIT_LOST: i32 = 122;
+pub(crate) const EXIT_LOST: i32 = 122;
 
 /// What a worker is told on its command line, behind what a membership needs.
 pub(crate) struct Assignment {

@@ -42,7 +42,10 @@ fn c19_a_map_is_a_serial_loop() {
                 pool.imap_unordered(square, 0..n).collect::<Result<_>>().expect("values");
             stream.sort_unstable();
             assert_eq!(stream, expected);
-            assert_eq!(pool.map_async(square, 0..n).expect("taken").result().expect("values"), expected);
+            let batch = pool.map_async(square, 0..n).expect("taken");
+            assert_eq!(batch.result_timeout(Duration::MAX).expect("values"), Some(expected.clone()));
+            assert!(batch.wait_timeout(Duration::ZERO));
+            assert_eq!(batch.result().expect("values"), expected);
         }
         assert_eq!(pool.map_chunked(square, 0..9, 0).expect_err("no chunks").kind(), ErrorKind::Shape);
         let empty = |name: String| name;
@@ -163,6 +166,21 @@ fn a_death_costs_one_item() {
     assert_eq!(pool.map(dies, 0..100).expect_err("died").kind(), ErrorKind::Died);
     let ends: Vec<Result<u64>> = pool.stream(dies, 0..40).chunk(1).ordered().collect();
     assert!(ends.iter().enumerate().all(|(n, end)| end.is_err() == (n == 17)));
+}
+
+/// Asked to stop, it comes to its end before that costs its worker: so it does not cost the worker later, or another chunk.
+#[test]
+fn a_time_out_is_about_its_chunk_alone() {
+    let pool = pool(1);
+    let nap = |ms: u64| {
+        std::thread::sleep(Duration::from_millis(ms));
+        ms
+    };
+    for _ in 0..15 {
+        let values = pool.map_with(nap, [60]).timeout(Duration::from_millis(10)).collect();
+        assert_eq!(values.expect("it ends within the grace"), [60]);
+    }
+    assert_eq!(pool.stats().died, 0);
 }
 
 #[test]

@@ -118,7 +118,47 @@ fn c09_initializers_that_fail() {
     };
     let limit = Duration::from_millis(100);
     let error = Pool::builder().workers(1).initializer(slow, ()).initializer_timeout(limit).build();
-    assert!(error.err().expect("too long").to_string().contains("longer than 100ms"));
+    let error = error.err().expect("too long");
+    assert!(
+        error.kind() == ErrorKind::Initializer && error.to_string().contains("longer than 100ms"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_finalizer_that_takes_too_long_is_an_error() {
+    let endless = || -> u64 {
+        loop {
+            std::thread::park();
+        }
+    };
+    let limit = Duration::from_millis(50);
+    let pool =
+        Pool::builder().workers(1).finalizer(endless).finalizer_timeout(limit).build().expect("a pool");
+    let words = pool.finish::<u64>().expect("words of the type");
+    let [Err(error)] = &words[..] else { panic!("{words:?}") };
+    assert!(error.to_string().contains("longer than 50ms"), "{error}");
+}
+
+/// They come up, and cannot do what every worker has to.
+#[test]
+fn workers_that_can_do_nothing_break_their_pool() {
+    let limits = swath::process::Limits::new().open_files(0);
+    let pool = Pool::builder().workers(1).limits(limits).build();
+    let error = pool.and_then(|pool| pool.apply(|n: u64| n, 1)).expect_err("not one file");
+    assert!(matches!(error.kind(), ErrorKind::NoWorkers | ErrorKind::Spawn), "{error}");
+}
+
+#[test]
+fn times_beyond_the_clock_never_come() {
+    let never = Duration::MAX;
+    let pool = Pool::builder().workers(1).initializer(|()| (), ()).initializer_timeout(never);
+    let pool = pool.finalizer(|| 7u64).finalizer_timeout(never).build().expect("a pool");
+    assert_eq!(
+        pool.map_with(|n: u64| n, 0..3).deadline(never).timeout(never).collect().expect("values"),
+        [0, 1, 2]
+    );
+    assert_eq!(pool.finish::<u64>().expect("its type").remove(0).expect("in time"), 7);
 }
 
 #[test]

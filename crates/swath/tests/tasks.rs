@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use swath::prelude::*;
 use swath::{Task, What};
 use swath_platform::{process, signal};
@@ -786,6 +787,44 @@ fn c23_results_that_cannot_travel_are_their_tasks_errors() {
     assert!(error.kind() == ErrorKind::Codec && error.to_string().contains("Refuses"), "{error}");
 }
 
+/// The encoding has no names of fields.
+#[derive(Serialize, Deserialize)]
+struct Gaps {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    first: Option<u64>,
+    second: u64,
+}
+
+#[test]
+fn a_field_that_is_left_out_is_an_error_and_no_other_value() {
+    let pool = pool(1);
+    let whole = Gaps { first: Some(1), second: 2 };
+    assert_eq!(pool.apply(|gaps: Gaps| gaps.second, whole).expect("nothing is left out"), 2);
+    let lacks = || vec![Gaps { first: None, second: 2 }];
+    let refusals = [
+        pool.apply(|gaps: Vec<Gaps>| gaps[0].second, lacks()).expect_err("an argument"),
+        pool.apply(|()| vec![Gaps { first: None, second: 2 }], ()).err().expect("a result"),
+        pool.map(|gaps: Gaps| gaps.second, lacks()).expect_err("an item"),
+        pool.map(|_: u64| Gaps { first: None, second: 2 }, 0..3).err().expect("a value"),
+    ];
+    for error in refusals {
+        let text = error.to_string();
+        assert!(error.kind() == ErrorKind::Codec && text.contains("`first` was left out"), "{text}");
+    }
+}
+
+#[test]
+fn what_needs_names_in_its_encoding_is_told_what_to_do() {
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+    let error = pool(1).apply(|_: Either| (), Either::Text("a".into())).expect_err("it needs them");
+    assert!(error.to_string().contains("untagged"), "{error}");
+}
+
 // ---- the end of a pool -----------------------------------------------------------------------------------------------
 
 #[test]
@@ -837,6 +876,7 @@ fn c15_the_ways_to_shut_down() {
     announced(&at);
     closing.close();
     assert_eq!(closing.submit(square, 1).expect_err("closed").kind(), ErrorKind::Closed);
+    assert_eq!(closing.map(square, 0..3).expect_err("closed").kind(), ErrorKind::Closed);
     assert!(!closing.join_timeout(Duration::from_millis(50)));
     closing.terminate();
     assert_eq!(finish(&hopeless).expect_err("ended").kind(), ErrorKind::Cancelled);

@@ -17,10 +17,11 @@ use crate::cause::{Cause, LastWords, What};
 use crate::contract::Farewell;
 use crate::error::ErrorKind;
 use crate::ledger::Owner;
-use crate::limits::LAST_WORDS;
+use crate::limits::{FINALIZER_TIMEOUT, LAST_WORDS};
 use crate::relay::Tap;
 use crate::respawn::Decision;
 use crate::task::desk::Kill;
+use crate::worker::EXIT_LOST;
 
 /// A worker that is gone.
 struct Departed {
@@ -108,6 +109,14 @@ impl Crew {
                 state.farewells.push((index, words));
             }
             Some(Err(why)) => (kind, what) = (ErrorKind::Initializer, why),
+            None if was_up && state.leaving && self.contract.finalizer.is_some() => {
+                // It had its time for that, if it was not already dead.
+                let limit = self.contract.finalizer_timeout.unwrap_or(FINALIZER_TIMEOUT);
+                let why = if ours { What::TimedOut { limit } } else { what.clone() };
+                state.farewells.push((index, Err(Cause::new(index, pid, why))));
+            }
+            // Nothing else has a limit before it is up.
+            None if !was_up && matches!(what, What::TimedOut { .. }) => kind = ErrorKind::Initializer,
             _ => {}
         }
         let mut last_words = self.journals.close(index);
@@ -119,8 +128,10 @@ impl Crew {
         if retired && let Some(phase) = &mut state.phase {
             phase.workers_lost -= 1;
         }
+        // One that came up and could then not do what all have to says as little as one that did not come up.
+        let is_lost = status.is_some_and(|s| s.code() == Some(EXIT_LOST));
         let decision = match &what {
-            _ if was_up => state.respawn.lost(),
+            _ if was_up && !is_lost => state.respawn.lost(),
             What::Killed { signal: signal::KILL, .. } => state.respawn.killed_at_start(),
             _ => state.respawn.failed_to_start(),
         };

@@ -44,10 +44,12 @@ impl Crew {
         };
         member.fate.get_or_insert(why.clone());
         let pid = member.pid;
+        let mut asked = 0;
         let (next, pause) = match rung {
             Rung::Ask => {
                 let cell = self.board.cell(index);
-                cell.cancel.store(cell.claims.load(Ordering::Relaxed), Ordering::Relaxed);
+                asked = cell.claims.load(Ordering::Relaxed);
+                cell.cancel.store(asked, Ordering::Relaxed);
                 (Rung::Terminate, TERM_GRACE)
             }
             Rung::Terminate => {
@@ -72,14 +74,20 @@ impl Crew {
         let crew = Arc::downgrade(self);
         let climb = move |reactor: &mut Reactor| {
             if let Some(crew) = crew.upgrade() {
-                crew.climb(reactor, index, generation, next, why);
+                crew.climb(reactor, (index, generation, asked), next, why);
             }
         };
         reactor.after(pause, Box::new(climb));
     }
 
-    /// The next rung, unless what it is about has come to its end.
-    fn climb(self: &Arc<Self>, reactor: &mut Reactor, index: usize, generation: u16, rung: Rung, why: What) {
+    /// The next rung, unless what it is about, the claim that was `asked` to stop, has come to its end.
+    fn climb(
+        self: &Arc<Self>,
+        reactor: &mut Reactor,
+        (index, generation, asked): (usize, u16, u64),
+        rung: Rung,
+        why: What,
+    ) {
         if rung == Rung::Terminate {
             let mut state = self.lock();
             if state.members[index].slot.generation != generation {
@@ -87,10 +95,14 @@ impl Crew {
                 return;
             }
             let cell = self.board.cell(index);
-            // It listened: what it has in hand is another chunk, or it has no task in hand any more.
-            if cell.cancel.load(Ordering::Relaxed) != cell.claims.load(Ordering::Relaxed)
-                || self.desk.get().is_some_and(|desk| desk.resume(index))
-            {
+            let desk = self.desk.get();
+            let is_task = asked != 0 && desk.is_some_and(|desk| desk.halts(index, asked));
+            let is_over = match is_task {
+                true => desk.is_some_and(|desk| desk.resume(index)),
+                // It has another one in hand, or none.
+                false => cell.claims.load(Ordering::Relaxed) != asked || cell.in_hand().is_none(),
+            };
+            if is_over {
                 state.members[index].fate = None;
                 return;
             }
@@ -114,7 +126,7 @@ impl Crew {
         let finalizer = self.contract.finalizer.as_ref().map(|_| self.contract.finalizer_timeout);
         let mut patience = finalizer.map_or(TERM_GRACE, |limit| limit.unwrap_or(FINALIZER_TIMEOUT));
         loop {
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now().checked_add(patience);
             if self.wait_absent(deadline) {
                 self.settle();
                 return;
@@ -135,11 +147,11 @@ impl Crew {
         self.outlet.drain();
     }
 
-    fn wait_absent(&self, deadline: Instant) -> bool {
+    fn wait_absent(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.lock();
         let has_template = |state: &State| state.forkserver.as_ref().is_some_and(Forkserver::is_present);
         while has_template(&state) || state.members.iter().any(|m| m.pidfd.is_some()) {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return false;
             }

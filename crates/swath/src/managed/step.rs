@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::fault::ManagedError;
 use super::frame::{put_run, take_run, take_word};
 use crate::error::Result;
+use crate::freight::{self, Complete};
 use crate::kernel;
 
 /// Encodes an answer when nobody waits for the object any more.
@@ -47,10 +48,11 @@ fn decode<A: DeserializeOwned>(bytes: &[u8]) -> Result<A, ManagedError> {
 }
 
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, ManagedError> {
-    let failed = |error| ManagedError::Codec {
-        what: format!("a value of type {} cannot be encoded: {error}", type_name::<T>()),
+    let failed = |error| {
+        let why = freight::reason(error);
+        ManagedError::Codec { what: format!("a value of type {} cannot be encoded: {why}", type_name::<T>()) }
     };
-    postcard::to_stdvec(value).map_err(failed)
+    postcard::to_stdvec(&Complete(value)).map_err(failed)
 }
 
 fn drive_step<M, A, R>(function: *const (), args: &[u8]) -> Result<Step, ManagedError>

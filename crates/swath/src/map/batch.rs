@@ -1,11 +1,13 @@
 //! A map in the background: Python's `map_async`.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 use crate::pool::Pool;
-use crate::task::Task;
+use crate::task::{Task, Until};
 
 /// A map whose items are tasks.
 #[derive(Debug)]
@@ -52,6 +54,11 @@ impl<R> Batch<R> {
         self.tasks.iter().for_each(Task::wait);
     }
 
+    /// As [`Batch::wait`], at most for `patience`; whether all items are over.
+    pub fn wait_timeout(&self, patience: Duration) -> bool {
+        crate::wait(&self.tasks, Until::AllCompleted, Some(patience)).not_done.is_empty()
+    }
+
     /// Cancels all items that are not over.
     pub fn cancel(&self) {
         for task in &self.tasks {
@@ -68,5 +75,13 @@ impl<R: DeserializeOwned> Batch<R> {
     pub fn result(&self) -> Result<Vec<R>> {
         self.wait();
         self.tasks.iter().map(Task::result).collect()
+    }
+
+    /// As [`Batch::result`], if all items are over within `patience`; `None` if not.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn result_timeout(&self, patience: Duration) -> Result<Option<Vec<R>>> {
+        if self.wait_timeout(patience) { self.result().map(Some) } else { Ok(None) }
     }
 }

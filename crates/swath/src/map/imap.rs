@@ -106,7 +106,8 @@ pub struct Stream<'p, I: Iterator, R> {
 
 impl Pool {
     /// As [`Pool::map`], for streams: values come in order as they are asked for, and items are pulled as values are taken. A failure is that
-    /// item's; the stream goes on.
+    /// item's; the stream goes on. Who takes its worker with it (a crash, a time-out) costs the items of its chunk:
+    /// [`Stream::chunk`] of 1, or retries, where that may happen.
     pub fn imap<A, R, I>(&self, function: fn(A) -> R, items: I) -> Imap<'_, I::IntoIter, R>
     where
         A: Serialize + DeserializeOwned,

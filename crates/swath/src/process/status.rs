@@ -12,10 +12,11 @@ use swath_sync::DeathCause;
 ///
 /// let (three, segv) = (ExitStatus::exited(3), ExitStatus::killed_by(11));
 /// assert_eq!((three.code(), three.to_string().as_str()), (Some(3), "exit code 3"));
+/// assert_eq!(format!("{segv:?}"), "ExitStatus(SIGSEGV)");
 /// assert_eq!((segv.signal(), segv.to_string().as_str()), (Some(11), "SIGSEGV"));
 /// assert_eq!((three.number(), segv.number()), (Some(3), Some(-11))); // Python's `exitcode`
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExitStatus(Option<u32>);
 
 impl ExitStatus {
@@ -62,6 +63,12 @@ impl ExitStatus {
     /// from us.
     pub fn number(self) -> Option<i32> {
         self.code().or(self.signal().map(|signal| -signal))
+    }
+}
+
+impl fmt::Debug for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExitStatus({self})")
     }
 }
 

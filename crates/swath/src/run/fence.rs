@@ -48,7 +48,7 @@ impl Fence<'_, '_> {
     ) -> End {
         let board = &self.crew.board;
         let chunks = self.plan.geometry.chunks();
-        let deadline = self.plan.settings.deadline.map(|d| began + d);
+        let deadline = self.plan.settings.deadline.and_then(|limit| began.checked_add(limit));
         let mut slice = SLICE_MIN;
         let mut shown = began;
         let mut thorough = chunks == 0;

@@ -135,6 +135,11 @@ impl Books {
         }
     }
 
+    /// Why nothing is taken any more, if that is so.
+    fn refusal(&self) -> Result<()> {
+        self.closed.as_ref().map_or(Ok(()), |(kind, why)| Err(kind.with(why.clone())))
+    }
+
     /// Tasks for which there is memory now may have a cell.
     fn admit(&mut self) {
         self.admission.admit(&mut self.waiting);
@@ -361,9 +366,7 @@ impl Desk {
     /// Step 1: a new task.
     pub(crate) fn submit(&self, wishes: Wishes, request: Request) -> Result<Arc<Ticket>> {
         let mut books = self.lock();
-        if let Some((kind, why)) = &books.closed {
-            return Err(kind.with(why.clone()));
-        }
+        books.refusal()?;
         if !self.has_a_worker_for(&wishes) {
             let (worker, of) = (wishes.worker.unwrap_or_default(), self.board.wanted());
             return Err(ErrorKind::Usage.with(format!("worker {worker} of {of}")));

@@ -85,7 +85,12 @@ impl Desk {
     /// Whether the worker still stands where it was to be killed: it may have been let go since, and have another task. On the
     /// service thread, which lets it go.
     pub(crate) fn still_halts(&self, kill: &Kill) -> bool {
-        self.table.post(kill.worker).halt.load(Ordering::SeqCst) == kill.claim
+        self.halts(kill.worker, kill.claim)
+    }
+
+    /// Whether the worker is not to take another task after that claim.
+    pub(crate) fn halts(&self, worker: usize, claim: u64) -> bool {
+        self.table.post(worker).halt.load(Ordering::SeqCst) == claim
     }
 
     /// A worker that was halted has ended its task by itself: it may go on.

@@ -1,7 +1,7 @@
 //! The end of many tasks at once: of a pool that closes, breaks, shrinks or has nobody left.
 
 use super::{Books, Desk};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::task::cell::{State, Word};
 use crate::task::ticket::Ticket;
 
@@ -15,6 +15,11 @@ impl Desk {
         }
         books.tries_again = false;
         self.end_untaken(&mut books, |_| true, ErrorKind::Cancelled, "was cancelled");
+    }
+
+    /// Why nothing is taken any more, if that is so.
+    pub(crate) fn refusal(&self) -> Result<()> {
+        self.lock().refusal()
     }
 
     /// The pool is being ended: what no worker has is cancelled now, what one has when it is gone.
