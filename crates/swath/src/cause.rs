@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use swath_platform::{crash, signal};
 
 use crate::limits::ERROR_TEXT_BYTES;
+use crate::process::Exceeded;
 
 /// How one attempt at a chunk ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,11 @@ pub struct Cause {
     pub pid: u32,
     /// What happened.
     pub what: What,
+    /// The limit that a worker ran into, if that is why it died.
+    pub exceeded: Option<Exceeded>,
+    /// The most memory that a worker that died had resident at one time, in bytes. `None` when that is not known: the kernel's count
+    /// begins with what the coordinator has.
+    pub peak_bytes: Option<u64>,
     /// The last lines of the log of a worker that died, oldest first, at most [`LAST_WORDS`](crate::limits::LAST_WORDS); often
     /// there are none.
     pub last_words: Vec<String>,
@@ -136,7 +142,7 @@ impl fmt::Display for Crash {
 impl Cause {
     /// Of a worker that lives, or said nothing.
     pub(crate) fn new(worker: usize, pid: u32, what: What) -> Cause {
-        Cause { worker, pid, what, last_words: Vec::new(), crash: None }
+        Cause { worker, pid, what, exceeded: None, peak_bytes: None, last_words: Vec::new(), crash: None }
     }
 
     /// With what its handler wrote.
@@ -192,7 +198,9 @@ impl fmt::Display for What {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Cause { worker, pid, what, last_words, .. } = self;
-        write!(f, "worker {worker} (pid {pid}): {what}{}", LastWords(last_words))?;
+        write!(f, "worker {worker} (pid {pid}): {what}")?;
+        self.exceeded.iter().try_for_each(|exceeded| exceeded.tell(self.peak_bytes, f))?;
+        LastWords(last_words).fmt(f)?;
         self.crash.iter().try_for_each(|crash| write!(f, "; it crashed{crash}"))
     }
 }

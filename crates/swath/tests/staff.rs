@@ -6,6 +6,7 @@ mod patience;
 use std::time::Duration;
 
 use swath::prelude::*;
+use swath::process::Exceeded;
 use swath::{What, set_worker_state, with_worker_state, worker_shared};
 use swath_platform::{process, signal};
 
@@ -433,11 +434,13 @@ fn workers_have_limits() {
     let error = pool.apply(fill, 1000).expect_err("too much");
     let refused = What::Killed { signal: libc::SIGABRT, likely_out_of_memory: false };
     assert_eq!(error.causes()[0].what, refused, "a program that is refused memory aborts");
+    assert_eq!(error.causes()[0].exceeded, Some(Exceeded::LikelyMemory(300 << 20)));
+    assert!(error.to_string().contains("likely since it wanted more than its 314572800 bytes"), "{error}");
     let spin = |_: u64| -> u64 {
         while std::hint::black_box(true) {}
         1
     };
     let error = pool.apply(spin, 1).expect_err("too long").to_string();
-    assert!(error.contains("SIGXCPU"), "{error}");
+    assert!(error.contains("SIGXCPU, its 1 s of processor time were used up"), "{error}");
     assert_eq!(pool.apply(fill, 10).expect("the next one has its own second"), 10 << 20);
 }

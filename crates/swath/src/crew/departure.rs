@@ -18,6 +18,7 @@ use crate::contract::Farewell;
 use crate::error::ErrorKind;
 use crate::ledger::Owner;
 use crate::limits::{FINALIZER_TIMEOUT, LAST_WORDS};
+use crate::process::Exceeded;
 use crate::relay::Tap;
 use crate::respawn::Decision;
 use crate::task::desk::Kill;
@@ -88,7 +89,7 @@ impl Crew {
         let pidfd = member.pidfd.take()?;
         let (slot, pid, fate) = (member.slot, member.pid, member.fate.take());
         let tap = member.tap.take();
-        let status = process::reap(&*pidfd).ok().flatten();
+        let (status, usage) = process::reap_with_usage(&*pidfd).ok().flatten().unzip();
         // Whatever its kernels started dies with it.
         let _ = process::kill_group(pid, signal::KILL);
         let (slots, cell) = (self.session.slots(), self.board.cell(index));
@@ -101,6 +102,7 @@ impl Crew {
         let oom_kill = state.notice_oom_kill();
         // It may have died by itself before our signal came.
         let ours = status.is_some_and(|s| matches!(s.signal(), Some(signal::TERM | signal::KILL)));
+        let fate_was_ours = fate.is_some();
         let mut what = fate.filter(|_| ours).unwrap_or_else(|| what_of(status, oom_kill));
         let mut kind = ErrorKind::Spawn;
         match farewell {
@@ -120,7 +122,15 @@ impl Crew {
             _ => {}
         }
         let mut last_words = self.journals.close(index);
-        let cause = Cause { last_words: last_words.clone(), ..Cause::new(index, pid, what.clone()) };
+        let exceeded = match (&what, &usage) {
+            (What::Killed { signal, .. }, Some(usage)) => {
+                Exceeded::by(*signal, usage.cpu, fate_was_ours, &self.contract.limits)
+            }
+            _ => None,
+        };
+        let peak_bytes = usage.map(|usage| usage.peak_bytes).filter(|peak| *peak > process::own_peak_bytes());
+        let said = last_words.clone();
+        let cause = Cause { exceeded, peak_bytes, last_words: said, ..Cause::new(index, pid, what.clone()) };
         last_words.truncate(if kind == ErrorKind::Initializer { 0 } else { LAST_WORDS });
         let cause = cause.struck(cell.crash.read());
         let (freed, condemned) = self.take_back(&mut state, index, cause);

@@ -25,7 +25,7 @@ const CHUNK_WORTH: Duration = Duration::from_micros(500);
 #[derive(Serialize, Deserialize)]
 struct Answer<R> {
     nanos: u64,
-    ends: Vec<Result<R, Cause>>,
+    ends: Vec<Result<R, Box<Cause>>>,
 }
 
 /// The driver of streams, of functions that return a value.
@@ -59,8 +59,8 @@ fn run<A: DeserializeOwned, R: Serialize>(
     let items: Vec<A> = freight::unpack(args).map_err(|why| What::undecodable("its items", why))?;
     let began = Instant::now();
     let (worker, pid) = (crate::current_task().map_or(0, |task| task.worker()), std::process::id());
-    let cause = |what: Fault| Cause::new(worker, pid, *what);
-    let ends: Vec<Result<R, Cause>> =
+    let cause = |what: Fault| Box::new(Cause::new(worker, pid, *what));
+    let ends: Vec<Result<R, Box<Cause>>> =
         items.into_iter().map(|item| panic_note::catching(|| call(item)).map_err(cause)).collect();
     let answer = Answer { nanos: began.elapsed().as_nanos() as u64, ends };
     if put(&answer, out).is_ok() {
@@ -308,8 +308,8 @@ where
     }
 }
 
-fn of_item(cause: Cause) -> Error {
-    kind_of(&cause.what).with(format!("an item failed; {cause}")).with_causes(vec![cause])
+fn of_item(cause: Box<Cause>) -> Error {
+    kind_of(&cause.what).with(format!("an item failed; {cause}")).with_causes(vec![*cause])
 }
 
 /// The same error, for each item of a chunk one of its own.

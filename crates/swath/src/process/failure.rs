@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use swath_platform::signal;
 
 use super::allowance::Limits;
@@ -33,8 +34,8 @@ pub struct Failure {
     pub last_words: Vec<String>,
 }
 
-/// A limit of [`Limits`] that a process ran into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A limit of [`Limits`] that a process or a worker ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Exceeded {
     /// Its processor time is used up: the kernel said so, by SIGXCPU.
@@ -59,7 +60,7 @@ impl Failure {
 
     pub(crate) fn new(name: &str, pid: u32, what: What, end: &End, limits: &Limits) -> Failure {
         let exceeded = match what {
-            What::Killed { signal, .. } => exceeded(signal, end, limits),
+            What::Killed { signal, .. } => Exceeded::by(signal, end.cpu, end.killed_by_us, limits),
             _ => None,
         };
         // Whoever says itself what went wrong is not dead.
@@ -82,17 +83,31 @@ impl Failure {
     }
 }
 
-fn exceeded(number: i32, end: &End, limits: &Limits) -> Option<Exceeded> {
-    let by_itself = [signal::ABRT, signal::SEGV, signal::BUS].contains(&number);
-    let by_kernel = number == signal::KILL && !end.killed_by_us;
-    match limits.cpu_seconds {
-        Some(seconds) if number == signal::XCPU => return Some(Exceeded::CpuSeconds(seconds)),
-        Some(seconds) if by_kernel && end.cpu.as_secs() >= seconds => {
-            return Some(Exceeded::LikelyCpuSeconds(seconds));
+impl Exceeded {
+    /// What a process ran into that a signal ended.
+    pub(crate) fn by(number: i32, cpu: Duration, killed_by_us: bool, limits: &Limits) -> Option<Exceeded> {
+        let by_itself = [signal::ABRT, signal::SEGV, signal::BUS].contains(&number);
+        let by_kernel = number == signal::KILL && !killed_by_us;
+        match limits.cpu_seconds {
+            Some(seconds) if number == signal::XCPU => return Some(Exceeded::CpuSeconds(seconds)),
+            Some(seconds) if by_kernel && cpu.as_secs() >= seconds => {
+                return Some(Exceeded::LikelyCpuSeconds(seconds));
+            }
+            _ => {}
         }
-        _ => {}
+        limits.memory.filter(|_| by_itself || by_kernel).map(Exceeded::LikelyMemory)
     }
-    limits.memory.filter(|_| by_itself || by_kernel).map(Exceeded::LikelyMemory)
+
+    /// The end of a sentence about who ran into it, with the most memory that it had resident, if that is known.
+    pub(crate) fn tell(self, peak_bytes: Option<u64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ", {self}")?;
+        match (self, peak_bytes) {
+            (Exceeded::LikelyMemory(_), Some(bytes)) => {
+                write!(f, " (at most {bytes} bytes of it were resident)")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Exceeded {
@@ -122,12 +137,7 @@ impl fmt::Display for Failure {
             What::Exited { code } => write!(f, "its process exited with code {code}")?,
             what => write!(f, "{what}")?,
         }
-        if let Some(exceeded) = &self.exceeded {
-            write!(f, ", {exceeded}")?;
-            if let (Exceeded::LikelyMemory(_), Some(bytes)) = (exceeded, self.peak_bytes) {
-                write!(f, " (at most {bytes} bytes of it were resident)")?;
-            }
-        }
+        self.exceeded.iter().try_for_each(|exceeded| exceeded.tell(self.peak_bytes, f))?;
         LastWords(&self.last_words).fmt(f)
     }
 }
